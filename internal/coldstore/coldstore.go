@@ -1,0 +1,193 @@
+// Package coldstore is the contract of a vault: a place that keeps archives,
+// immutable blobs that may take hours to become readable. Adapters live below
+// it, one folder each; storetest holds the suite that every one of them
+// passes, and faultstore wraps one to make it fail. The package knows nothing
+// of what archives contain.
+//
+// Concurrency: all methods of a store may be called from several goroutines.
+// Errors: every error names the operation and the object and wraps one of the
+// sentinels below where one fits. Retries: a store does not retry; package
+// transfer does, and only on ErrThrottled and ErrTemporary.
+package coldstore
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/firn-backup/firn/treehash"
+)
+
+var (
+	ErrNotFound    = errors.New("not found")
+	ErrExists      = errors.New("exists already")
+	ErrNotReady    = errors.New("not ready yet")
+	ErrExpired     = errors.New("expired")
+	ErrThrottled   = errors.New("throttled")
+	ErrTemporary   = errors.New("temporary failure")
+	ErrIntegrity   = errors.New("data does not match its hash")
+	ErrInDoubt     = errors.New("may have happened: the answer was lost")
+	ErrUnsupported = errors.New("not supported by this vault")
+	ErrInvalid     = errors.New("refused by the vault's rules") // bad range, part size, description …
+)
+
+// Tier is how fast, and how dear, a retrieval is. Empty is the store's default.
+type Tier string
+
+const (
+	Expedited Tier = "Expedited"
+	Standard  Tier = "Standard"
+	Bulk      Tier = "Bulk"
+)
+
+// Traits tell planners a store's rules. They are constants of a store.
+type Traits struct {
+	Scheme      string        // "dir", "glacier", "s3"
+	Granularity int64         // retrieval ranges begin at a multiple of it, and end at one or at the archive's end; bytes, at least 1
+	WholeOnly   bool          // only whole archives can be retrieved
+	Warm        bool          // retrievals are ready at once and cost nothing
+	Tiers       []Tier        // empty: no choice
+	MinDays     int           // minimum storage duration, days
+	ListLag     time.Duration // how old a listing may be; 0: exact
+	NamesKept   bool          // NewArchive.Name becomes the archive's id
+	MinPart     int64         // bytes, of every part but the last
+	MaxPart     int64
+	MaxParts    int
+	MaxArchive  int64 // bytes
+}
+
+// Archive is one stored blob.
+type Archive struct {
+	ID          string
+	Description string
+	Size        int64         // bytes
+	TreeHash    treehash.Hash // zero when the listing does not tell
+	Created     time.Time
+}
+
+// NewArchive is what is told before the bytes.
+type NewArchive struct {
+	// Name is the id wanted, a slash-separated path of [A-Za-z0-9._=-] elements,
+	// of at most 900 bytes. Stores whose Traits say NamesKept use it as the id and
+	// refuse one that exists with ErrExists; others ignore it. Empty: the store
+	// makes an id.
+	Name        string
+	Description string // at most 1,024 characters of printable ASCII (0x20–0x7E)
+}
+
+// Range is a range of an archive, in bytes. The zero Range is the whole archive.
+type Range struct{ Offset, Size int64 }
+
+// IsWhole says that r stands for the whole archive.
+func (r Range) IsWhole() bool { return r == Range{} }
+
+// Retrieval is one asking of a vault to make an archive, or a range of it,
+// readable for a while.
+type Retrieval struct {
+	Token     string // the store's name for it; enough for a later process to go on
+	Archive   string
+	Range     Range // what is (being) made readable; zero: the whole archive
+	Tier      Tier
+	Ready     bool
+	Requested time.Time
+	Expires   time.Time // zero: never, or not yet known
+}
+
+// RetrievalOptions go with a request. The zero value is a good choice.
+type RetrievalOptions struct {
+	Tier Tier
+	Days int // how long it stays readable, where the store lets one choose; 0: the store's default
+}
+
+// Part is one acknowledged part of an upload.
+type Part struct {
+	Offset, Size int64
+	TreeHash     treehash.Hash
+}
+
+// Upload is one multipart upload that was begun and neither completed nor aborted.
+type Upload struct {
+	ID       string
+	PartSize int64
+	NewArchive
+	Created time.Time
+}
+
+// A Lister tells what is there. It cannot spend money or change anything.
+type Lister interface {
+	Traits() Traits
+
+	// List calls fn for every archive, in no particular order, and returns the time that the
+	// list is of. It stops at fn's first error and returns it. A store whose
+	// listing takes hours returns ErrNotReady when none is there yet. May be repeated.
+	List(ctx context.Context, fn func(Archive) error) (asOf time.Time, err error)
+}
+
+// A Retriever makes archives readable and reads them.
+type Retriever interface {
+	// RequestRetrieval asks for r of an archive. A warm store answers Ready at once.
+	// It may be repeated: a store that has a fitting retrieval, running or ready,
+	// answers with that. If the answer is lost, ask again.
+	RequestRetrieval(ctx context.Context, archive string, r Range, o RetrievalOptions) (Retrieval, error)
+
+	// CheckRetrieval tells how a retrieval stands, by its token. ErrExpired: ask anew.
+	CheckRetrieval(ctx context.Context, token string) (Retrieval, error)
+
+	// OpenRetrieved reads size bytes at offset off of the archive (not of the
+	// retrieval's range, which must cover them). ErrNotReady, ErrExpired. The
+	// reader returns ErrUnexpectedEOF rather than fewer bytes. May be repeated.
+	OpenRetrieved(ctx context.Context, r Retrieval, off, size int64) (io.ReadCloser, error)
+}
+
+// An Uploader stores archives, always in parts. An archive exists from
+// CompleteUpload's success on and never before, and is durable then.
+type Uploader interface {
+	// CreateUpload begins an upload whose parts have partSize bytes each: a power
+	// of two of MiBs within the Traits. If the answer is lost, an upload without
+	// parts stays behind; begin another.
+	CreateUpload(ctx context.Context, a NewArchive, partSize int64) (Upload, error)
+
+	// PutPart stores one part, at a multiple of the part size; only the last may be
+	// shorter. ErrIntegrity when data does not have that tree hash. May be repeated with
+	// the same or other data, also when the answer is lost. data is not kept.
+	PutPart(ctx context.Context, uploadID string, off int64, data []byte, hash treehash.Hash) error
+
+	// ListParts tells which parts are there, by offset. ErrNotFound: no such upload.
+	ListParts(ctx context.Context, uploadID string) ([]Part, error)
+
+	// CompleteUpload makes the parts an archive: all size bytes, which must have
+	// that tree hash (ErrIntegrity), without gaps (ErrInvalid). If the answer is lost
+	// (ErrInDoubt): repeat it; a completed upload answers with its archive again,
+	// for a day at least, unless that was deleted.
+	CompleteUpload(ctx context.Context, uploadID string, size int64, hash treehash.Hash) (Archive, error)
+
+	// AbortUpload throws the parts away. Aborting what is not there succeeds.
+	AbortUpload(ctx context.Context, uploadID string) error
+
+	// ListUploads calls fn for every upload begun and not ended.
+	ListUploads(ctx context.Context, fn func(Upload) error) error
+}
+
+// A Deleter deletes archives. Deleting what is not there is ErrNotFound; if the answer
+// is lost, repeat.
+type Deleter interface {
+	Delete(ctx context.Context, archive string) error
+}
+
+// Reader is what a dry run gets: it can list, and nothing that costs.
+type Reader = Lister
+
+// Store is a whole vault.
+type Store interface {
+	Lister
+	Retriever
+	Uploader
+	Deleter
+}
+
+// A Stater tells of one archive without a listing: an optional ability.
+// ErrNotFound when it is not there.
+type Stater interface {
+	Stat(ctx context.Context, archive string) (Archive, error)
+}
