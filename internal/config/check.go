@@ -1,0 +1,324 @@
+package config
+
+import (
+	"encoding/base64"
+	"fmt"
+	"maps"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/firn-backup/firn/internal/snapshot"
+)
+
+// Limits of volume-size, in bytes.
+const (
+	minVolume = 1 << 20
+	maxVolume = 1 << 40
+)
+
+// check holds the values against each other and makes paths absolute.
+func (p *parser) check(c *Config) {
+	if c.Log != nil && *c.Log != "" {
+		*c.Log = p.absFile("log", *c.Log)
+	}
+	if c.Catalog != "" {
+		c.Catalog = p.absFile("catalog", c.Catalog)
+	}
+	if c.Host != "" {
+		if why := badName(c.Host); why != "" {
+			p.fault("host", "the name %s", why)
+		}
+	}
+	if c.LogLevel != "" && !slices.Contains(LogLevels(), c.LogLevel) {
+		p.fault("log-level", "must be one of %s, not %q", strings.Join(LogLevels(), ", "), c.LogLevel)
+	}
+	for i := range c.Identities {
+		c.Identities[i] = p.absFile(index("identities", i), c.Identities[i])
+	}
+	for i, s := range c.Signers {
+		if !ValidSigner(s) {
+			p.fault(index("signers", i), "%q is not a public signing key as firn key show prints it", s)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Vaults)) {
+		p.checkVault(c.Vaults[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Sets)) {
+		p.checkSet(c, c.Sets[name])
+	}
+}
+
+func index(key string, i int) string { return fmt.Sprintf("%s[%d]", key, i) }
+
+// LogLevels are the levels of the log, most talkative first.
+func LogLevels() []string { return []string{"debug", "info", "warn", "error"} }
+
+// ValidSigner says whether s has the form in which public signing keys are
+// shown: "ed25519:" and 43 characters of unpadded base64url.
+func ValidSigner(s string) bool {
+	b, ok := strings.CutPrefix(s, "ed25519:")
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(b)
+	return ok && err == nil && len(raw) == 32
+}
+
+func (p *parser) checkVault(v *Vault) {
+	key := "vault." + v.Name + ".url"
+	if v.URL == "" {
+		if p.good(key) {
+			p.fault("vault."+v.Name, "has no url")
+		}
+		return
+	}
+	u, err := ParseVaultURL(v.URL, p.home, "")
+	if err != nil {
+		p.fault(key, "%v", err)
+		return
+	}
+	v.URL = u.String()
+}
+
+// good says that key has no fault yet: one fault must not bring a second in its wake.
+func (p *parser) good(key string) bool {
+	return !slices.ContainsFunc(p.faults, func(f Fault) bool { return f.Key == key })
+}
+
+func (p *parser) checkSet(c *Config, s *Set) {
+	at := func(key string) string { return "set." + s.Name + "." + key }
+	switch {
+	case slices.Contains(laterKinds(), s.Kind):
+		p.fault(at("kind"), "kind = %q is not supported by this version yet", s.Kind)
+		return // its other keys belong to that kind
+	case s.Kind != "" && s.Kind != "tree":
+		p.fault(at("kind"), "unknown kind %q (this version has tree)", s.Kind)
+	}
+	p.checkPaths(s, at("paths"))
+	if s.Vault != "" && c.Vaults[s.Vault] == nil {
+		p.fault(at("vault"), "there is no [vault.%s]", s.Vault)
+	}
+	for i, pattern := range s.Exclude {
+		if strings.TrimSpace(pattern) == "" || strings.ContainsAny(pattern, "\n\x00") {
+			p.fault(index(at("exclude"), i), "%q is not a pattern", pattern)
+		}
+	}
+	for i, name := range s.ExcludeIfPresent {
+		if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
+			p.fault(index(at("exclude-if-present"), i), "%q is not the name of a file", name)
+		}
+	}
+	for i := range s.RequireMount {
+		s.RequireMount[i] = p.absPath(index(at("require-mount"), i), s.RequireMount[i])
+	}
+	if s.Compress != "" && !validCompress(s.Compress) {
+		p.fault(at("compress"), "%q: must be zstd or zstd:1 to zstd:19, gzip or gzip:1 to gzip:9, bzip2, or none", s.Compress)
+	}
+	if s.Encrypt != "" && !slices.Contains([]string{"age", "openpgp", "none"}, s.Encrypt) {
+		p.fault(at("encrypt"), "%q: must be age, openpgp or none", s.Encrypt)
+	}
+	p.checkRecipients(s, at)
+	if key := at("volume-size"); s.VolumeSize != 0 && p.good(key) && (s.VolumeSize < minVolume || s.VolumeSize > maxVolume) {
+		p.fault(key, "must be 1 MiB to 1 TiB")
+	}
+}
+
+func (p *parser) checkRecipients(s *Set, at func(string) string) {
+	for i, r := range s.Recipients {
+		key := index(at("recipients"), i)
+		switch {
+		case strings.Contains(r, "AGE-SECRET-KEY-") || strings.Contains(r, "AGE-PLUGIN-") || strings.Contains(r, "PRIVATE KEY"):
+			p.fault(key, "is a secret key; recipients are public keys")
+		case strings.TrimSpace(r) == "":
+			p.fault(key, "is empty")
+		}
+	}
+	for i := range s.RecipientFiles {
+		s.RecipientFiles[i] = p.absFile(index(at("recipient-files"), i), s.RecipientFiles[i])
+	}
+	n := len(s.Recipients) + len(s.RecipientFiles)
+	switch {
+	case s.Encrypt == "none" && n > 0:
+		p.fault(at("encrypt"), "none, but there are recipients")
+	case s.Encrypt == "openpgp" && n == 0 && p.good(at("recipients")) && p.good(at("recipient-files")):
+		p.fault(at("encrypt"), "openpgp needs recipients or recipient-files")
+	}
+}
+
+func (p *parser) checkPaths(s *Set, key string) {
+	if len(s.Paths) == 0 {
+		if p.good(key) {
+			p.fault("set."+s.Name, "has no paths")
+		}
+		return
+	}
+	for i := range s.Paths {
+		k := index(key, i)
+		s.Paths[i] = p.absPath(k, s.Paths[i])
+		if !p.good(k) {
+			continue
+		}
+		for j := range i {
+			if why := overlap(s.Paths[j], s.Paths[i]); why != "" {
+				p.fault(k, "%s", why)
+				break
+			}
+		}
+	}
+}
+
+// overlap says how two roots of a set get in each other's way; empty: they do not.
+func overlap(a, b string) string {
+	x, y := strings.TrimPrefix(a, "/"), strings.TrimPrefix(b, "/")
+	switch {
+	case x == y:
+		return b + " stands there twice"
+	case snapshot.Below(y, x):
+		return b + " lies below " + a + ", which is in the set already"
+	case snapshot.Below(x, y):
+		return b + " holds " + a + ", which is in the set already"
+	}
+	return ""
+}
+
+func validCompress(s string) bool {
+	name, level, has := strings.Cut(s, ":")
+	limit := map[string]int{"zstd": 19, "gzip": 9, "bzip2": 0, "none": 0}
+	top, ok := limit[name]
+	if !ok || !has {
+		return ok
+	}
+	n, err := strconv.Atoi(level)
+	return err == nil && n >= 1 && n <= top && level == strconv.Itoa(n)
+}
+
+// absPath is for what is backed up: it must be absolute, or begin with "~/".
+func (p *parser) absPath(key, s string) string {
+	path, err := expand(s, p.home)
+	switch {
+	case err != nil:
+		p.fault(key, "%v", err)
+	case !filepath.IsAbs(path):
+		p.fault(key, "%q must be absolute, or begin with ~/", s)
+	default:
+		return filepath.Clean(path)
+	}
+	return s
+}
+
+// absFile is for files that Firn itself reads or writes: relative names are
+// relative to the config file's directory.
+func (p *parser) absFile(key, s string) string {
+	path, err := expand(s, p.home)
+	if err != nil {
+		p.fault(key, "%v", err)
+		return s
+	}
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(filepath.Dir(p.file), path)
+	}
+	return filepath.Clean(path)
+}
+
+func expand(s, home string) (string, error) {
+	switch {
+	case s == "":
+		return "", fmt.Errorf("is empty")
+	case strings.ContainsRune(s, 0):
+		return "", fmt.Errorf("%q has a NUL in it", s)
+	case s == "~" || strings.HasPrefix(s, "~/"):
+		if home == "" {
+			return "", fmt.Errorf("%q: there is no home directory (HOME is not set)", s)
+		}
+		return home + s[1:], nil
+	case strings.HasPrefix(s, "~"):
+		return "", fmt.Errorf("%q: only ~ and ~/ are understood, not other users' homes", s)
+	}
+	return s, nil
+}
+
+// badName says what is wrong with the name of a set, a vault or a host; empty: nothing.
+func badName(s string) string {
+	switch {
+	case s == "":
+		return "is empty"
+	case len(s) > 100:
+		return "is longer than 100 bytes"
+	case !utf8.ValidString(s):
+		return "is not UTF-8"
+	case strings.ContainsAny(s, "/@"):
+		return "must not contain / or @"
+	case strings.HasPrefix(s, "-") || s == "." || s == "..":
+		return "must not be . or .., nor begin with -"
+	case s != strings.TrimSpace(s) || strings.ContainsFunc(s, unicode.IsControl):
+		return "must not begin or end with a space, nor contain control characters"
+	}
+	return ""
+}
+
+// VaultURL is where a vault is.
+type VaultURL struct {
+	Scheme string     // "dir", "s3", "glacier"
+	Path   string     // of dir: absolute and clean
+	Host   string     // of others
+	Query  url.Values // options
+}
+
+// String prints u so that ParseVaultURL reads it back. It is what the catalog
+// knows a vault by.
+func (u VaultURL) String() string {
+	s := u.Scheme + "://" + u.Host + u.Path
+	if u.Scheme == "dir" {
+		s = "dir:" + strings.NewReplacer("%", "%25", "?", "%3F", "#", "%23").Replace(u.Path)
+	}
+	if len(u.Query) > 0 {
+		s += "?" + u.Query.Encode()
+	}
+	return s
+}
+
+// schemeForm is what a vault's URL begins with.
+const schemeForm = `^[a-z][a-z0-9+.-]*:`
+
+// ParseVaultURL reads a vault's URL: "dir:/path", "dir:~/path", and those
+// of vaults that this version does not open yet. In a dir: path "%XX" stands
+// for a byte and "?" begins options ("?delay=4h"). Relative paths are relative to
+// base, and an error where base is empty.
+func ParseVaultURL(s, home, base string) (VaultURL, error) {
+	if rest, ok := strings.CutPrefix(s, "dir:"); ok {
+		rest, query, _ := strings.Cut(rest, "?")
+		q, err := url.ParseQuery(query)
+		if err != nil {
+			return VaultURL{}, fmt.Errorf("%q: its options cannot be read", s)
+		}
+		if len(q) == 0 {
+			q = nil
+		}
+		if path, err := url.PathUnescape(rest); err == nil {
+			rest = path
+		}
+		path, err := expand(rest, home)
+		if err == nil && base != "" && !filepath.IsAbs(path) {
+			path = filepath.Join(base, path)
+		}
+		if err != nil || !filepath.IsAbs(path) || (strings.HasPrefix(rest, "//") && !strings.HasPrefix(rest, "///")) {
+			return VaultURL{}, fmt.Errorf("%q: the directory must be absolute (dir:/path) or begin with dir:~/", s)
+		}
+		return VaultURL{Scheme: "dir", Path: filepath.Clean(path), Query: q}, nil
+	}
+	if !regexp.MustCompile(schemeForm).MatchString(s) {
+		return VaultURL{}, fmt.Errorf("%q is not a vault's URL (dir:/path)", s)
+	}
+	u, err := url.Parse(s)
+	if err != nil {
+		return VaultURL{}, fmt.Errorf("%q is not a vault's URL (dir:/path)", s)
+	}
+	switch u.Scheme {
+	case "s3", "glacier":
+		return VaultURL{}, fmt.Errorf("%s: vaults are not supported by this version yet (dir:/path is)", u.Scheme)
+	}
+	return VaultURL{}, fmt.Errorf("%s: is not a kind of vault that Firn knows (dir:/path)", u.Scheme)
+}
