@@ -1,0 +1,37 @@
+// Command firn backs up to cold storage and gets it back. Everything it does
+// is in internal/cli; here are only the process's own things: arguments,
+// streams, signals and the exit code.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/firn-backup/firn/internal/cli"
+)
+
+// Set by the linker (see Makefile); empty in a build by `go run` or `go install`.
+var version, commit, date string
+
+func main() {
+	os.Exit(run())
+}
+
+// run lets a first signal end the work in good order, and a second one at once.
+func run() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	return cli.Run(ctx, cli.Env{
+		Args:      os.Args[1:],
+		Stdin:     os.Stdin,
+		Stdout:    os.Stdout,
+		Stderr:    os.Stderr,
+		LookupEnv: os.LookupEnv,
+		Now:       time.Now,
+		Build:     cli.Build{Version: version, Commit: commit, Date: date},
+	})
+}

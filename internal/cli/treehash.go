@@ -1,0 +1,90 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/treehash"
+)
+
+func newTreehash(c *command) *cobra.Command {
+	return &cobra.Command{
+		Use:   "treehash FILE…",
+		Short: "Print the SHA-256 tree hashes of files",
+		Long: `Print the SHA-256 tree hash of each file, as Amazon Glacier computes it and as
+Firn's catalog and manifests hold it. The form is that of sha256sum. "-" is the
+standard input.`,
+		Example: example("firn treehash backup.tar.zst.age", "tar c . | firn treehash -"),
+		Args:    args(1, -1, "one or more files"),
+		RunE: func(cmd *cobra.Command, files []string) error {
+			type result struct {
+				jsonPath
+				TreeHash string `json:"tree_hash"`
+				Size     int64  `json:"size"`
+			}
+			results := []result{}
+			var failed error
+			for _, name := range files {
+				h, size, err := c.hashFile(cmd.Context(), name)
+				switch {
+				case errors.Is(err, context.Canceled):
+					return err
+				case err != nil && len(files) > 1: // one bad file does not hide the others
+					c.err("firn: error: ", err.Error())
+					failed = failure.Errorf(failure.Failed, "not all files could be read")
+					continue
+				case err != nil:
+					return err
+				}
+				results = append(results, result{pathJSON(name), h.String(), size})
+				if !c.json {
+					c.printf("%s  %s\n", h, shown(name))
+				}
+			}
+			if c.json {
+				if err := c.document(results); err != nil {
+					return err
+				}
+			}
+			return failed
+		},
+	}
+}
+
+// hashFile reads in large steps, whose leaves are computed on all processors.
+func (c *command) hashFile(ctx context.Context, name string) (treehash.Hash, int64, error) {
+	in := c.env.Stdin
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return treehash.Hash{}, 0, err
+		}
+		defer f.Close()
+		in = f
+	}
+	var leaves []treehash.Hash
+	var size int64
+	buf := make([]byte, 16*treehash.LeafSize)
+	for {
+		if err := ctx.Err(); err != nil {
+			return treehash.Hash{}, 0, err
+		}
+		n, err := io.ReadFull(in, buf)
+		size += int64(n)
+		if n > 0 || leaves == nil {
+			leaves = append(leaves, treehash.Leaves(buf[:n])...)
+		}
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return treehash.Combine(leaves), size, nil
+		case err != nil:
+			return treehash.Hash{}, 0, fmt.Errorf("read %s: %w", name, err)
+		}
+	}
+}
