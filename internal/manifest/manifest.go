@@ -5,8 +5,6 @@
 package manifest
 
 import (
-	"crypto/ed25519"
-	"io"
 	"time"
 
 	"github.com/firn-backup/firn/internal/codec"
@@ -20,6 +18,14 @@ const (
 	Version   = 1
 	MinReader = 1
 )
+
+// MaxLine is the length in bytes of the longest line that is written or read.
+// It bounds the memory that a hostile manifest can take.
+const MaxLine = 64 << 20
+
+// maxLeaves is how many leaf hashes a volume's line holds at most; those of a
+// larger volume (above 1 TiB) are left out, so that the line stays below MaxLine.
+const maxLeaves = 1 << 20
 
 // Hash is the SHA-256 of a whole decoded manifest, its signature line included.
 type Hash [32]byte
@@ -50,7 +56,7 @@ type Volume struct {
 	Archive   string
 	Size      int64 // ciphertext bytes
 	TreeHash  treehash.Hash
-	Leaves    []treehash.Hash // of the archive's MiBs
+	Leaves    []treehash.Hash // of the archive's MiBs; nil when not known, or above 1 TiB
 	Raw       int64           // bytes of the stream in it
 	RawSHA256 *[32]byte       // of those bytes; nil where the producer cannot be re-run anyway
 	Frames    []codec.Frame
@@ -58,7 +64,7 @@ type Volume struct {
 	Tail      []byte // the ciphertext's last chunk
 }
 
-// Plain is the size in bytes of the volume's frames together, the trailer left out.
+// Packed is the size in bytes of the volume's frames together, the trailer left out.
 func (v *Volume) Packed() int64 {
 	var n int64
 	for _, f := range v.Frames {
@@ -74,74 +80,3 @@ type Totals struct {
 	Deleted  int64
 	Problems int64
 }
-
-// Writer writes one manifest: the header on creation, then volumes in order,
-// then entries and deletions together in path order, then problems, then Close.
-type Writer struct{}
-
-func NewWriter(w io.Writer, h Header) (*Writer, error) { panic("not yet") }
-
-func (w *Writer) Volume(v *Volume) error            { panic("not yet") }
-func (w *Writer) Entry(e *snapshot.Entry) error     { panic("not yet") } // Content.N is written unless it is the header's N
-func (w *Writer) Delete(path string) error          { panic("not yet") }
-func (w *Writer) Problem(p *snapshot.Problem) error { panic("not yet") }
-
-// Close writes totals and signature, and returns the manifest's hash.
-// It does not close the underlying writer.
-func (w *Writer) Close(key ed25519.PrivateKey) (Hash, error) { panic("not yet") }
-
-// Record is one line of a manifest: exactly one field is set.
-type Record struct {
-	Volume  *Volume
-	Entry   *snapshot.Entry
-	Deleted *string
-	Problem *snapshot.Problem
-}
-
-// Reader reads one manifest. It is strict: unknown must-understand keys, wrong
-// order, wrong totals, paths that are not clean, addresses out of range are errors of
-// kind failure.Damaged (or of kind Failed with "needs a newer Firn").
-type Reader struct{}
-
-func NewReader(r io.Reader) (*Reader, error) { panic("not yet") }
-
-func (r *Reader) Header() Header { panic("not yet") }
-
-// Next returns the next record, io.EOF after the last, when totals and
-// signature have been read and the signature verified against the key in the
-// manifest. What was returned before must not be trusted until then, and not
-// unless Signer is trusted.
-func (r *Reader) Next() (Record, error) { panic("not yet") }
-
-// Signer and Hash are known after io.EOF.
-func (r *Reader) Signer() ed25519.PublicKey { panic("not yet") }
-func (r *Reader) Hash() Hash                { panic("not yet") }
-
-// Description is what an archive of Firn's bears.
-type Description struct {
-	Set    string
-	SetID  string
-	Host   string
-	Snap   string
-	N      uint64
-	At     time.Time
-	Kind   snapshot.Kind
-	Base   string
-	Part   int    // volume number; 0 for the manifest and the key
-	What   string // "volume", "manifest", "key"
-	Codecs []string
-}
-
-// String is "firn/1 set=… …", at most 1,024 printable ASCII characters: the
-// labels are cut where they must be.
-func (d Description) String() string { panic("not yet") }
-
-// ParseDescription reads what String writes; ok is false for what is not Firn's.
-func ParseDescription(s string) (d Description, ok bool) { panic("not yet") }
-
-// VolumeName is the archive name of a volume: LABEL-SETID/SNAP/000003-ATTEMPT.tar.zst.age.
-func VolumeName(h *Header, n int, attempt string, exts ...string) string { panic("not yet") }
-
-// ManifestName is LABEL-SETID/SNAP/manifest.jsonl.zst.age; attempt tells repeated
-// tries at storing the same manifest apart and is empty for the first.
-func ManifestName(h *Header, attempt string, exts ...string) string { panic("not yet") }
