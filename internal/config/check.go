@@ -6,13 +6,13 @@ import (
 	"maps"
 	"net/url"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/firn-backup/firn/internal/exclude"
 	"github.com/firn-backup/firn/internal/snapshot"
 )
 
@@ -75,12 +75,15 @@ func (p *parser) checkVault(v *Vault) {
 		}
 		return
 	}
-	u, err := ParseVaultURL(v.URL, p.home, "")
+	u, err := AbsVaultURL(v.URL, p.Home, "")
+	if err == nil && p.CheckVault != nil {
+		u, err = p.CheckVault(u)
+	}
 	if err != nil {
 		p.fault(key, "%v", err)
 		return
 	}
-	v.URL = u.String()
+	v.URL = u
 }
 
 // good says that key has no fault yet: one fault must not bring a second in its wake.
@@ -102,7 +105,7 @@ func (p *parser) checkSet(c *Config, s *Set) {
 		p.fault(at("vault"), "there is no [vault.%s]", s.Vault)
 	}
 	for i, pattern := range s.Exclude {
-		if strings.TrimSpace(pattern) == "" || strings.ContainsAny(pattern, "\n\x00") {
+		if _, err := exclude.Parse([]string{pattern}, ""); err != nil || strings.ContainsRune(pattern, '\n') {
 			p.fault(index(at("exclude"), i), "%q is not a pattern", pattern)
 		}
 	}
@@ -115,7 +118,7 @@ func (p *parser) checkSet(c *Config, s *Set) {
 		s.RequireMount[i] = p.absPath(index(at("require-mount"), i), s.RequireMount[i])
 	}
 	if s.Compress != "" && !validCompress(s.Compress) {
-		p.fault(at("compress"), "%q: must be zstd or zstd:1 to zstd:19, gzip or gzip:1 to gzip:9, bzip2, or none", s.Compress)
+		p.fault(at("compress"), "%q: must be zstd or zstd:1 to zstd:19, the same with gzip or bzip2 and 1 to 9, or none", s.Compress)
 	}
 	if s.Encrypt != "" && !slices.Contains([]string{"age", "openpgp", "none"}, s.Encrypt) {
 		p.fault(at("encrypt"), "%q: must be age, openpgp or none", s.Encrypt)
@@ -186,7 +189,7 @@ func overlap(a, b string) string {
 
 func validCompress(s string) bool {
 	name, level, has := strings.Cut(s, ":")
-	limit := map[string]int{"zstd": 19, "gzip": 9, "bzip2": 0, "none": 0}
+	limit := map[string]int{"zstd": 19, "gzip": 9, "bzip2": 9, "none": 0}
 	top, ok := limit[name]
 	if !ok || !has {
 		return ok
@@ -197,7 +200,7 @@ func validCompress(s string) bool {
 
 // absPath is for what is backed up: it must be absolute, or begin with "~/".
 func (p *parser) absPath(key, s string) string {
-	path, err := expand(s, p.home)
+	path, err := expand(s, p.Home)
 	switch {
 	case err != nil:
 		p.fault(key, "%v", err)
@@ -212,7 +215,7 @@ func (p *parser) absPath(key, s string) string {
 // absFile is for files that Firn itself reads or writes: relative names are
 // relative to the config file's directory.
 func (p *parser) absFile(key, s string) string {
-	path, err := expand(s, p.home)
+	path, err := expand(s, p.Home)
 	if err != nil {
 		p.fault(key, "%v", err)
 		return s
@@ -259,66 +262,29 @@ func badName(s string) string {
 	return ""
 }
 
-// VaultURL is where a vault is.
-type VaultURL struct {
-	Scheme string     // "dir", "s3", "glacier"
-	Path   string     // of dir: absolute and clean
-	Host   string     // of others
-	Query  url.Values // options
+// AbsVaultURL makes the path of a dir: URL absolute: "dir:~/x" is below home,
+// "dir:x" below base (an error where base is empty). Other URLs are returned as they are.
+func AbsVaultURL(s, home, base string) (string, error) {
+	rest, ok := strings.CutPrefix(s, "dir:")
+	if !ok || strings.HasPrefix(rest, "/") {
+		return s, nil
+	}
+	path, query, has := strings.Cut(rest, "?")
+	switch {
+	case path == "~" || strings.HasPrefix(path, "~/"):
+		if home == "" {
+			return "", fmt.Errorf("%q: there is no home directory (HOME is not set)", s)
+		}
+		path = escapedPath(home) + path[1:]
+	case base == "" || path == "" || strings.HasPrefix(path, "~"):
+		return "", fmt.Errorf("%q: the directory must be absolute (dir:/path) or begin with dir:~/", s)
+	default:
+		path = escapedPath(base) + "/" + path
+	}
+	if has {
+		path += "?" + query
+	}
+	return "dir:" + path, nil
 }
 
-// String prints u so that ParseVaultURL reads it back. It is what the catalog
-// knows a vault by.
-func (u VaultURL) String() string {
-	s := u.Scheme + "://" + u.Host + u.Path
-	if u.Scheme == "dir" {
-		s = "dir:" + strings.NewReplacer("%", "%25", "?", "%3F", "#", "%23").Replace(u.Path)
-	}
-	if len(u.Query) > 0 {
-		s += "?" + u.Query.Encode()
-	}
-	return s
-}
-
-// schemeForm is what a vault's URL begins with.
-const schemeForm = `^[a-z][a-z0-9+.-]*:`
-
-// ParseVaultURL reads a vault's URL: "dir:/path", "dir:~/path", and those
-// of vaults that this version does not open yet. In a dir: path "%XX" stands
-// for a byte and "?" begins options ("?delay=4h"). Relative paths are relative to
-// base, and an error where base is empty.
-func ParseVaultURL(s, home, base string) (VaultURL, error) {
-	if rest, ok := strings.CutPrefix(s, "dir:"); ok {
-		rest, query, _ := strings.Cut(rest, "?")
-		q, err := url.ParseQuery(query)
-		if err != nil {
-			return VaultURL{}, fmt.Errorf("%q: its options cannot be read", s)
-		}
-		if len(q) == 0 {
-			q = nil
-		}
-		if path, err := url.PathUnescape(rest); err == nil {
-			rest = path
-		}
-		path, err := expand(rest, home)
-		if err == nil && base != "" && !filepath.IsAbs(path) {
-			path = filepath.Join(base, path)
-		}
-		if err != nil || !filepath.IsAbs(path) || (strings.HasPrefix(rest, "//") && !strings.HasPrefix(rest, "///")) {
-			return VaultURL{}, fmt.Errorf("%q: the directory must be absolute (dir:/path) or begin with dir:~/", s)
-		}
-		return VaultURL{Scheme: "dir", Path: filepath.Clean(path), Query: q}, nil
-	}
-	if !regexp.MustCompile(schemeForm).MatchString(s) {
-		return VaultURL{}, fmt.Errorf("%q is not a vault's URL (dir:/path)", s)
-	}
-	u, err := url.Parse(s)
-	if err != nil {
-		return VaultURL{}, fmt.Errorf("%q is not a vault's URL (dir:/path)", s)
-	}
-	switch u.Scheme {
-	case "s3", "glacier":
-		return VaultURL{}, fmt.Errorf("%s: vaults are not supported by this version yet (dir:/path is)", u.Scheme)
-	}
-	return VaultURL{}, fmt.Errorf("%s: is not a kind of vault that Firn knows (dir:/path)", u.Scheme)
-}
+func escapedPath(p string) string { return (&url.URL{Path: p}).EscapedPath() }

@@ -35,7 +35,7 @@ type Config struct {
 type Vault struct {
 	Name string `toml:"-"`
 	Line int    `toml:"-"`
-	URL  string `toml:"url"` // as VaultURL.String prints it
+	URL  string `toml:"url"` // absolute, as Options.CheckVault returns it
 }
 
 // Set is a [set.NAME] section.
@@ -50,7 +50,7 @@ type Set struct {
 	ExcludeIfPresent []string `toml:"exclude-if-present"` // names of tag files
 	OneFileSystem    bool     `toml:"one-file-system"`
 	RequireMount     []string `toml:"require-mount"` // directories that must be mount points
-	Compress         string   `toml:"compress"`      // "zstd[:1-19]", "gzip[:1-9]", "bzip2", "none"; empty: zstd
+	Compress         string   `toml:"compress"`      // "zstd[:1-19]", "gzip[:1-9]", "bzip2[:1-9]", "none"; empty: zstd
 	Encrypt          string   `toml:"encrypt"`       // "age", "openpgp", "none"; empty: age
 	Recipients       []string `toml:"recipients"`
 	RecipientFiles   []string `toml:"recipient-files"`
@@ -108,25 +108,35 @@ func (f *Faults) Error() string {
 	return b.String()
 }
 
+// Options say what the text is to be understood with.
+type Options struct {
+	Home string // what "~" stands for; empty: there is none
+	Must bool   // the file must exist
+
+	// CheckVault checks a vault's absolute URL and returns it in the one form in
+	// which it is known. Nil: any will do.
+	CheckVault func(url string) (string, error)
+}
+
 // Load reads the file at path. Where it does not exist the zero Config is the
-// answer, unless must is set. home is what "~" stands for. All that is wrong
-// with the file is one *Faults of kind failure.Usage.
-func Load(path, home string, must bool) (*Config, error) {
+// answer, unless Must is set. All that is wrong with the file is one *Faults
+// of kind failure.Usage.
+func Load(path string, o Options) (*Config, error) {
 	data, err := os.ReadFile(path)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && !must:
+	case errors.Is(err, fs.ErrNotExist) && !o.Must:
 		return &Config{}, nil
 	case err != nil:
 		return nil, failure.Wrap(failure.Usage, fmt.Errorf("read config: %w", err))
 	}
-	return Parse(path, data, home)
+	return Parse(path, data, o)
 }
 
 // Parse is Load without the reading. file is the name to report, and its
 // directory is what relative names of files are relative to.
-func Parse(file string, data []byte, home string) (*Config, error) {
+func Parse(file string, data []byte, o Options) (*Config, error) {
 	c := &Config{File: file}
-	p := &parser{file: file, home: home, lines: map[string]int{}}
+	p := &parser{Options: o, file: file, lines: map[string]int{}}
 	if tree, ok := p.read(data); ok {
 		p.bindTop(c, tree)
 		p.check(c)

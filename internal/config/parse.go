@@ -18,9 +18,10 @@ import (
 
 // parser goes from bytes to a bound Config and gathers what is wrong.
 type parser struct {
-	file, home string
-	lines      map[string]int // dotted key, or key[index], to line
-	faults     []Fault
+	Options
+	file   string
+	lines  map[string]int // dotted key, or key[index], to line
+	faults []Fault
 }
 
 func (p *parser) fault(key, format string, args ...any) {
