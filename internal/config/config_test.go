@@ -127,7 +127,7 @@ schedule = "daily"
 checksum = "yes"
 
 [set.two]
-exclude = ["a\\nb", "x"]
+exclude = ["a\nb", "x"]
 encrypt = "openpgp"
 [set.three]
 kind = "zfs"
