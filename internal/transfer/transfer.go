@@ -5,23 +5,68 @@ package transfer
 
 import (
 	"context"
-	"io"
 	"time"
 
-	"github.com/firn-backup/firn/internal/coldstore"
-	"github.com/firn-backup/firn/internal/manifest"
 	"github.com/firn-backup/firn/treehash"
+)
+
+const (
+	// DefaultPartSize is the size of parts in bytes where nothing asks for another.
+	DefaultPartSize = 16 << 20
+	// DefaultParallel is how many parts are in flight.
+	DefaultParallel = 2
+	// DefaultRetries is the number of attempts after the first.
+	DefaultRetries = 5
+
+	mib = 1 << 20
 )
 
 // Options say how to move. The zero value works.
 type Options struct {
-	PartSize int64 // bytes, a power of two of MiBs: 16 MiB
-	Parallel int   // parts in flight: 2. Memory: (Parallel + 1) × PartSize
-	Retries  int   // attempts after the first of a part, a completion or a read: 5
+	// PartSize is a power of two of MiBs, in bytes. 0: 16 MiB, or what the store's Traits allow that is
+	// nearest to it, doubled until Expect fits into the number of parts that the store takes.
+	PartSize int64
+	Parallel int // parts in flight: 2. Memory: (Parallel + 1) × PartSize
+	Retries  int // attempts after the first of a part, a completion or a read: 5; negative: none
+
+	// Expect is the size in bytes that an archive may come to, when PartSize is
+	// 0. It does not limit anything. 0: not known.
+	Expect int64
+	// Pool is where part buffers come from. Uploads that follow one another should share
+	// one, and so stay within the memory of one. Nil: a pool for each upload.
+	Pool *Pool
+
 	// Sleep waits between attempts; tests replace it. Nil: a timer.
 	Sleep func(ctx context.Context, d time.Duration) error
 	// Sent, if set, is called after each acknowledged part with its bytes, from several goroutines.
 	Sent func(bytes int64)
+}
+
+func (o Options) withDefaults() Options {
+	if o.Parallel <= 0 {
+		o.Parallel = DefaultParallel
+	}
+	switch {
+	case o.Retries == 0:
+		o.Retries = DefaultRetries
+	case o.Retries < 0:
+		o.Retries = 0
+	}
+	if o.Sleep == nil {
+		o.Sleep = sleep
+	}
+	return o
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // Pending is an upload whose parts are all there and which is about to be
@@ -34,50 +79,61 @@ type Pending struct {
 	Leaves   []treehash.Hash
 }
 
-// Upload is one archive being uploaded. One goroutine writes.
-type Upload struct{}
-
-// NewUpload begins an upload; nothing is sent before the first bytes.
-func NewUpload(ctx context.Context, s coldstore.Uploader, a coldstore.NewArchive, o Options) *Upload {
-	panic("not yet")
-}
-
-func (u *Upload) Write(p []byte) (int, error) { panic("not yet") }
-
-// Complete sends the last part, calls before (if not nil) with what is about to be completed, and
-// completes. The archive is stored when it returns without error.
-func (u *Upload) Complete(ctx context.Context, before func(Pending) error) (coldstore.Archive, error) {
-	panic("not yet")
-}
-
-// Abort gives the upload up.
-func (u *Upload) Abort(ctx context.Context) error { panic("not yet") }
-
-// Settle finishes an upload of which an earlier process wrote down Pending: it repeats
-// the completion. coldstore.ErrNotFound: it never happened and cannot any more.
-func Settle(ctx context.Context, s coldstore.Store, p Pending, o Options) (coldstore.Archive, error) {
-	panic("not yet")
-}
-
-// Damage tells of a MiB whose bytes do not have the hash that the manifest gives.
+// Damage tells of bytes that do not have the hash that the manifest gives for
+// their MiB, in two readings.
 type Damage struct {
 	Archive string
 	Offset  int64
 	Size    int64
 }
 
-// NewReaderAt reads a volume's archive through retrievals that are ready,
-// serving header and tail from v where they were not retrieved. Leaves are checked where
-// v has them; a leaf that is wrong twice is reported to damaged (may be nil) and served as it
-// is, so that what is whole of it can still be used. It reads ahead for
-// sequential use, with at most 8 MiB in memory, and is safe for concurrent use.
-func NewReaderAt(ctx context.Context, s coldstore.Retriever, v *manifest.Volume, rs []coldstore.Retrieval, o Options, damaged func(Damage)) io.ReaderAt {
-	panic("not yet")
+// A Pool lends part buffers. It makes them when they are needed and keeps them for
+// the next upload. It is safe for concurrent use, but uploads that share it at
+// the same time must be fewer than its buffers.
+type Pool struct {
+	tokens chan struct{} // one for each buffer that may be lent
+	idle   chan []byte
 }
 
-// Stream reads a whole archive in order through a retrieval that covers it, with
-// retries that go on where the last one broke off. Size and hash are checked at the end
-// (coldstore.ErrIntegrity instead of io.EOF) when hash is not zero.
-func Stream(ctx context.Context, s coldstore.Retriever, r coldstore.Retrieval, size int64, hash treehash.Hash, o Options) io.ReadCloser {
-	panic("not yet")
+// NewPool returns a pool of n buffers: Options.Parallel + 1 for one upload at a
+// time. It takes no memory yet.
+func NewPool(n int) *Pool {
+	n = max(n, 2)
+	return &Pool{tokens: make(chan struct{}, n), idle: make(chan []byte, n)}
+}
+
+// get waits for an empty buffer; it grows as it is filled.
+func (p *Pool) get(ctx context.Context) ([]byte, error) {
+	select {
+	case p.tokens <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	select {
+	case b := <-p.idle:
+		return b[:0], nil
+	default:
+		return nil, nil
+	}
+}
+
+func (p *Pool) put(b []byte) {
+	p.idle <- b // never blocks: there is room for every buffer
+	<-p.tokens
+}
+
+// fill appends to b as much of p as fits into size bytes. Buffers grow in few steps and
+// never beyond size, so that a small archive takes little memory and a large one no more than it must.
+func fill(b, p []byte, size int64) ([]byte, int) {
+	n := int(min(int64(len(p)), size-int64(len(b))))
+	if need := int64(len(b) + n); need > int64(cap(b)) {
+		grown := int64(max(cap(b), mib/4))
+		for grown < need {
+			grown *= 4
+		}
+		c := make([]byte, len(b), min(grown, size))
+		copy(c, b)
+		b = c
+	}
+	return append(b, p[:n]...), n
 }

@@ -1,0 +1,308 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+
+	"github.com/firn-backup/firn/internal/coldstore"
+	"github.com/firn-backup/firn/treehash"
+)
+
+var (
+	errEnded   = errors.New("upload was ended already")
+	errGivenUp = errors.New("upload was given up")
+)
+
+// Upload is one archive being uploaded. One goroutine writes.
+type Upload struct {
+	s    coldstore.Uploader
+	a    coldstore.NewArchive
+	o    Options
+	pool *Pool
+
+	ctx    context.Context // of the parts; its cause is the first error
+	cancel context.CancelCauseFunc
+	wg     sync.WaitGroup
+	slots  chan struct{} // one for each part in flight
+
+	id       string // empty until the upload is begun
+	partSize int64
+	maxParts int64
+	part     []byte // being filled
+	lent     bool   // part is the pool's
+	size     int64  // of the parts sent on their way
+	ended    bool
+	keep     bool // completion was tried, and may have happened
+
+	mu     sync.Mutex
+	leaves [][]treehash.Hash // by part
+}
+
+// NewUpload begins an upload; nothing is sent before the first bytes. ctx is that of
+// the parts. Complete or Abort must be called once, or ctx be done.
+//
+// If s tells Traits (as every store does), part sizes and the number of parts are held
+// against them.
+func NewUpload(ctx context.Context, s coldstore.Uploader, a coldstore.NewArchive, o Options) *Upload {
+	u := &Upload{s: s, a: a, o: o.withDefaults(), pool: o.Pool}
+	if u.pool == nil {
+		u.pool = NewPool(u.o.Parallel + 1)
+	}
+	u.slots = make(chan struct{}, u.o.Parallel)
+	u.ctx, u.cancel = context.WithCancelCause(ctx)
+	return u
+}
+
+// Write adds bytes to the archive. It blocks while as many parts are in flight as
+// may be, and returns the first error of any part.
+func (u *Upload) Write(p []byte) (int, error) {
+	if u.ended {
+		return 0, errEnded
+	}
+	written := 0
+	for len(p) > 0 {
+		if err := u.err(); err != nil {
+			return written, err
+		}
+		if u.id == "" {
+			if err := u.create(); err != nil {
+				u.cancel(err)
+				return written, err
+			}
+		}
+		if !u.lent {
+			b, err := u.pool.get(u.ctx)
+			if err != nil {
+				return written, err
+			}
+			u.part, u.lent = b, true
+		}
+		var n int
+		u.part, n = fill(u.part, p, u.partSize)
+		p = p[n:]
+		written += n
+		if int64(len(u.part)) == u.partSize {
+			if err := u.send(); err != nil {
+				return written, err
+			}
+		}
+	}
+	return written, nil
+}
+
+func (u *Upload) err() error {
+	if u.ctx.Err() == nil {
+		return nil
+	}
+	return context.Cause(u.ctx)
+}
+
+// create begins the upload in the store.
+func (u *Upload) create() error {
+	var t coldstore.Traits
+	if l, ok := u.s.(interface{ Traits() coldstore.Traits }); ok {
+		t = l.Traits()
+	}
+	var err error
+	if u.partSize, err = partSize(u.o, t); err != nil {
+		return fmt.Errorf("upload %s: %w", u.what(), err)
+	}
+	u.maxParts = math.MaxInt64
+	if t.MaxParts > 0 {
+		u.maxParts = int64(t.MaxParts)
+	}
+	return retry(u.ctx, u.o, func() error {
+		up, err := u.s.CreateUpload(u.ctx, u.a, u.partSize)
+		if err == nil && up.ID == "" {
+			err = errors.New("the store gave the upload no id")
+		}
+		if err != nil {
+			return fmt.Errorf("begin upload of %s: %w", u.what(), err)
+		}
+		u.id = up.ID
+		return nil
+	})
+}
+
+// partSize finds the size of parts, in bytes.
+func partSize(o Options, t coldstore.Traits) (int64, error) {
+	most := int64(4 << 30)
+	if t.MaxPart > 0 {
+		most = t.MaxPart
+	}
+	if size := o.PartSize; size != 0 {
+		if size < mib || size&(size-1) != 0 {
+			return 0, fmt.Errorf("part size of %d bytes is not a power of two of MiBs (Options.PartSize): %w", size, coldstore.ErrInvalid)
+		}
+		if size < t.MinPart || size > most {
+			return 0, fmt.Errorf("part size of %d bytes, and the store takes %d to %d (Options.PartSize): %w", size, t.MinPart, most, coldstore.ErrInvalid)
+		}
+		return size, nil
+	}
+	size := int64(DefaultPartSize)
+	for size < t.MinPart || (t.MaxParts > 0 && (o.Expect-1)/size+1 > int64(t.MaxParts) && size*2 <= most) {
+		size *= 2
+	}
+	for size > most && size > mib {
+		size /= 2
+	}
+	return size, nil
+}
+
+// what names the archive in errors.
+func (u *Upload) what() string {
+	if u.a.Name != "" {
+		return u.a.Name
+	}
+	return fmt.Sprintf("%q", u.a.Description)
+}
+
+// send sends the part that is filled on its way. It waits for a slot.
+func (u *Upload) send() error {
+	if u.size/u.partSize >= u.maxParts {
+		err := fmt.Errorf("upload %s: more than %d parts of %d bytes, which is all the store takes; use larger parts (Options.PartSize): %w",
+			u.what(), u.maxParts, u.partSize, coldstore.ErrInvalid)
+		u.cancel(err)
+		return err
+	}
+	select {
+	case u.slots <- struct{}{}:
+	case <-u.ctx.Done():
+		return context.Cause(u.ctx)
+	}
+	data, off := u.part, u.size
+	u.part, u.lent = nil, false
+	u.size += int64(len(data))
+	u.wg.Go(func() {
+		defer func() {
+			u.pool.put(data)
+			<-u.slots
+		}()
+		if err := u.put(off, data); err != nil {
+			u.cancel(err)
+		}
+	})
+	return nil
+}
+
+// put stores one part.
+func (u *Upload) put(off int64, data []byte) error {
+	leaves := treehash.Leaves(data)
+	hash := treehash.Combine(leaves)
+	err := retry(u.ctx, u.o, func() error {
+		if err := u.s.PutPart(u.ctx, u.id, off, data, hash); err != nil {
+			return fmt.Errorf("upload part at byte %d of %s: %w", off, u.what(), err)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	u.mu.Lock()
+	i := int(off / u.partSize)
+	for len(u.leaves) <= i {
+		u.leaves = append(u.leaves, nil)
+	}
+	u.leaves[i] = leaves
+	u.mu.Unlock()
+	if u.o.Sent != nil {
+		u.o.Sent(int64(len(data)))
+	}
+	return nil
+}
+
+// Complete sends the last part, calls before (if not nil) with what is about to be completed, and
+// completes. The archive is stored when it returns without error. When it fails, Abort gives the parts up, but not when
+// completion was tried and may have happened (coldstore.ErrInDoubt and the like): then before has what Settle needs.
+func (u *Upload) Complete(ctx context.Context, before func(Pending) error) (coldstore.Archive, error) {
+	if u.ended {
+		return coldstore.Archive{}, errEnded
+	}
+	if u.size == 0 && len(u.part) == 0 && u.err() == nil {
+		return coldstore.Archive{}, fmt.Errorf("upload %s: no bytes came: %w", u.what(), coldstore.ErrInvalid)
+	}
+	// The parts still to come belong to ctx as well.
+	stop := context.AfterFunc(ctx, func() { u.cancel(context.Cause(ctx)) })
+	defer stop()
+	if len(u.part) > 0 && u.err() == nil {
+		if err := u.send(); err != nil {
+			return coldstore.Archive{}, err
+		}
+	}
+	u.wg.Wait()
+	if err := u.err(); err != nil {
+		return coldstore.Archive{}, err
+	}
+	p := Pending{UploadID: u.id, Name: u.a.Name, Size: u.size}
+	for _, l := range u.leaves {
+		p.Leaves = append(p.Leaves, l...)
+	}
+	p.TreeHash = treehash.Combine(p.Leaves)
+	if before != nil {
+		if err := before(p); err != nil {
+			return coldstore.Archive{}, err
+		}
+	}
+	u.keep = true
+	a, err := complete(ctx, u.s, p, u.o)
+	if err != nil {
+		u.keep = unsettled(ctx, err)
+		return coldstore.Archive{}, fmt.Errorf("complete upload of %s: %w", u.what(), err)
+	}
+	u.end(nil)
+	return a, nil
+}
+
+// unsettled says that a completion that ended with err may have happened.
+func unsettled(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || transient(err)
+}
+
+// complete completes p, and again until the answer is known.
+func complete(ctx context.Context, s coldstore.Uploader, p Pending, o Options) (coldstore.Archive, error) {
+	var a coldstore.Archive
+	err := retry(ctx, o, func() (err error) {
+		a, err = s.CompleteUpload(ctx, p.UploadID, p.Size, p.TreeHash)
+		return err
+	})
+	if err != nil {
+		return coldstore.Archive{}, err
+	}
+	if a.Size != p.Size || a.TreeHash != p.TreeHash {
+		return coldstore.Archive{}, fmt.Errorf("the store has %d bytes of tree hash %s as archive %s, and %d of %s were sent: %w",
+			a.Size, a.TreeHash, a.ID, p.Size, p.TreeHash, coldstore.ErrIntegrity)
+	}
+	return a, nil
+}
+
+// Abort gives the upload up. It returns when no part is on its way any more. It may be
+// called at any time, also by defer: after a Complete that succeeded, or that may have, the store is left alone.
+func (u *Upload) Abort(ctx context.Context) error {
+	if u.ended {
+		return nil
+	}
+	u.end(errGivenUp)
+	if u.id == "" || u.keep {
+		return nil
+	}
+	return retry(ctx, u.o, func() error {
+		if err := u.s.AbortUpload(ctx, u.id); err != nil {
+			return fmt.Errorf("give up upload of %s: %w", u.what(), err)
+		}
+		return nil
+	})
+}
+
+// end waits for what is on its way and gives all buffers back.
+func (u *Upload) end(err error) {
+	u.ended = true
+	u.cancel(err)
+	u.wg.Wait()
+	if u.lent {
+		u.pool.put(u.part)
+		u.part, u.lent = nil, false
+	}
+}
