@@ -13,9 +13,10 @@ import (
 //
 // A store forgets a completed upload after a while. So when it does not know
 // the upload, the archive itself is looked for: by its name where names are
-// kept, otherwise by its tree hash in the listing. Where the listing lags, ErrNotFound is
+// kept, otherwise by its tree hash in the listing, if s can tell of archives
+// (coldstore.Stater, coldstore.Lister). Where the listing lags, ErrNotFound is
 // true of the listing only; an archive that turns up later is a stray.
-func Settle(ctx context.Context, s coldstore.Store, p Pending, o Options) (coldstore.Archive, error) {
+func Settle(ctx context.Context, s coldstore.Uploader, p Pending, o Options) (coldstore.Archive, error) {
 	o = o.withDefaults()
 	a, err := complete(ctx, s, p, o)
 	if errors.Is(err, coldstore.ErrNotFound) {
@@ -28,10 +29,14 @@ func Settle(ctx context.Context, s coldstore.Store, p Pending, o Options) (colds
 }
 
 // find looks for the archive that p became. notFound is returned when there is none.
-func find(ctx context.Context, s coldstore.Store, p Pending, o Options, notFound error) (coldstore.Archive, error) {
+func find(ctx context.Context, s coldstore.Uploader, p Pending, o Options, notFound error) (coldstore.Archive, error) {
 	var found coldstore.Archive
 	var err error
-	named := s.Traits().NamesKept && p.Name != ""
+	l, ok := s.(coldstore.Lister)
+	if !ok {
+		return found, notFound
+	}
+	named := l.Traits().NamesKept && p.Name != ""
 	if st, ok := s.(coldstore.Stater); ok && named {
 		err = retry(ctx, o, func() (err error) {
 			found, err = st.Stat(ctx, p.Name)
@@ -43,7 +48,7 @@ func find(ctx context.Context, s coldstore.Store, p Pending, o Options, notFound
 	} else {
 		err = retry(ctx, o, func() error {
 			found = coldstore.Archive{}
-			_, err := s.List(ctx, func(a coldstore.Archive) error {
+			_, err := l.List(ctx, func(a coldstore.Archive) error {
 				if (named && a.ID == p.Name) || (!named && a.TreeHash == p.TreeHash && a.Size == p.Size) {
 					found = a
 				}
