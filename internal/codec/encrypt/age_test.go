@@ -324,11 +324,13 @@ func TestReaderAt(t *testing.T) {
 		if err != nil || n != int64(size) {
 			t.Fatalf("%d bytes: %d, %v", size, n, err)
 		}
-		if err := iotest.TestReader(io.NewSectionReader(r, 0, n), plain); err != nil {
-			t.Errorf("%d bytes: %v", size, err)
+		if size <= 100 { // it reads byte by byte, and each costs a chunk
+			if err := iotest.TestReader(io.NewSectionReader(r, 0, n), plain); err != nil {
+				t.Errorf("%d bytes: %v", size, err)
+			}
 		}
-		if got, err := decryptAll(d, iotest.OneByteReader(bytes.NewReader(whole))); size <= ageChunk+1 && (err != nil || !bytes.Equal(got, plain)) {
-			t.Errorf("%d bytes, byte by byte: %v", size, err)
+		if got, err := decryptAll(d, iotest.HalfReader(bytes.NewReader(whole))); err != nil || !bytes.Equal(got, plain) {
+			t.Errorf("%d bytes, in short reads: %v", size, err)
 		}
 		buf := make([]byte, 10)
 		for _, off := range []int64{n, n + 1, n + 1<<40} {
