@@ -3,6 +3,10 @@ package cli
 import (
 	"errors"
 	"fmt"
+
+	"github.com/firn-backup/firn/internal/app"
+	"github.com/firn-backup/firn/internal/codec"
+	"github.com/firn-backup/firn/internal/failure"
 )
 
 // hinted is an error with advice for people.
@@ -22,10 +26,29 @@ func withHint(err error, format string, args ...any) error {
 	return &hinted{err, fmt.Sprintf(format, args...)}
 }
 
-// hintFor is the advice that goes with err; empty: there is none.
+// hintFor is the advice that goes with err; empty: there is none. What a
+// command said itself counts before what can be said of the error in general.
 func hintFor(err error) string {
 	if h := (*hinted)(nil); errors.As(err, &h) {
 		return h.hint
+	}
+	for _, x := range []struct {
+		err  error
+		hint string
+	}{
+		{app.ErrNoCatalog, "firn backup PATH makes one; after a loss, firn recover VAULT rebuilds it"},
+		{app.ErrNoVault, "is it mounted? firn vault create URL makes a new one"},
+		{app.ErrNoSet, "firn snapshots lists the sets"},
+		{app.ErrNameTaken, "--name NAME gives it another one, and so does a [set.NAME] in the config file"},
+		{app.ErrAmbiguous, "write ./NAME for a path here, HOST/NAME for another machine's set"},
+		{codec.ErrNoKey, "the key it was encrypted for goes into the key file (firn key show says where), or into identities of the config file"},
+	} {
+		if errors.Is(err, x.err) {
+			return x.hint
+		}
+	}
+	if failure.KindOf(err) == failure.NotReady {
+		return "run the same command again later"
 	}
 	return ""
 }

@@ -64,17 +64,60 @@ func (o *output) line(v any) error {
 }
 
 func (o *output) encode(v any, indent string) error {
+	text, err := marshal(v, indent)
+	if err != nil {
+		return err
+	}
+	o.printf("%s\n", text)
+	return nil
+}
+
+// marshal is json.Marshal without the escapes that are meant for web pages.
+func marshal(v any, indent string) (string, error) {
 	var b strings.Builder
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", indent)
-	if err := enc.Encode(v); err != nil {
+	err := enc.Encode(v)
+	return strings.TrimSuffix(b.String(), "\n"), err
+}
+
+// array writes the elements of one JSON array as they come, so that a list of
+// millions needs no memory. close ends it.
+type array struct {
+	o *output
+	n int
+}
+
+func (o *output) array() *array { return &array{o: o} }
+
+func (a *array) add(v any) error {
+	text, err := marshal(v, "")
+	if err != nil {
 		return err
 	}
+	sep := ",\n"
+	if a.n == 0 {
+		sep = "[\n"
+	}
+	a.n++
+	a.o.printf("%s%s", sep, text)
+	return a.o.failure()
+}
+
+func (a *array) close() {
+	if a.n == 0 {
+		a.o.printf("[]\n")
+		return
+	}
+	a.o.printf("\n]\n")
+}
+
+// failure is the first error of writing to stdout.
+func (o *output) failure() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.write(b.String())
-	return nil
+	return o.failed
 }
 
 // jsonPath is a path in JSON: path, or path64 (base64) when it is not UTF-8.

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/firn-backup/firn/internal/app"
 	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/units"
 )
@@ -34,7 +35,8 @@ type command struct {
 	*output
 	env     Env
 	global  globals
-	started bool // flags and arguments were good, and the command itself began
+	app     *app.App // nil until open
+	started bool     // flags and arguments were good, and the command itself began
 }
 
 type globals struct {
@@ -51,8 +53,11 @@ func Run(ctx context.Context, env Env) int {
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
 	err := root.ExecuteContext(ctx)
+	if c.app != nil {
+		err = errors.Join(err, c.app.Close())
+	}
 	if err == nil {
-		err = c.output.failed
+		err = c.failure()
 	}
 	switch {
 	case err == nil:
@@ -75,12 +80,14 @@ stores are standard streams: tar, compressed by zstd, encrypted by age.
   firn backup ~/Documents                 back up; the first time makes key, catalog and vault
   firn restore Documents --to ./back      get the newest snapshot back
   firn key show                           the key, to be printed and kept`,
-		SilenceUsage:      true,
-		SilenceErrors:     true,
-		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
-		PersistentPreRunE: c.prepare,
-		Args:              cobra.ArbitraryArgs,
-		RunE:              needCommand,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+
+		SuggestionsMinimumDistance: 2,
+		CompletionOptions:          cobra.CompletionOptions{DisableDefaultCmd: true},
+		PersistentPreRunE:          c.prepare,
+		Args:                       cobra.ArbitraryArgs,
+		RunE:                       needCommand,
 	}
 	root.SetHelpCommandGroupID("about")
 	f := root.PersistentFlags()
@@ -108,6 +115,16 @@ stores are standard streams: tar, compressed by zstd, encrypted by age.
 			root.AddCommand(x)
 		}
 	}
+	add("look",
+		newSnapshots(c),
+		newLs(c),
+		newFind(c),
+		newDiff(c),
+		newLog(c),
+	)
+	add("manage",
+		newVault(c),
+	)
 	add("about",
 		newTreehash(c),
 		newVersion(c),

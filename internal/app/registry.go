@@ -1,0 +1,165 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/firn-backup/firn/internal/coldstore"
+	"github.com/firn-backup/firn/internal/coldstore/localdir"
+	"github.com/firn-backup/firn/internal/config"
+	"github.com/firn-backup/firn/internal/failure"
+)
+
+// This file is the one list of adapters: which vaults, sources and codecs there are.
+
+// vaultKind is a kind of vault that can be opened.
+type vaultKind struct {
+	scheme string
+	// canonical checks a URL and returns the one form in which the vault is known.
+	canonical func(url string) (string, error)
+	open      func(ctx context.Context, url string, now func() time.Time) (coldstore.Store, error)
+	create    func(ctx context.Context, url string, now func() time.Time) (coldstore.Store, error)
+	dir       func(url string) string // the local directory that holds it; empty: none
+}
+
+func vaultKinds() []vaultKind {
+	dir := func(url string, now func() time.Time) (string, localdir.Options, error) {
+		root, o, err := localdir.ParseURL(url)
+		o.Now = now
+		return root, o, err
+	}
+	return []vaultKind{{
+		scheme: localdir.Scheme,
+		canonical: func(url string) (string, error) {
+			root, o, err := localdir.ParseURL(url)
+			return localdir.FormatURL(root, o), err
+		},
+		open: func(_ context.Context, url string, now func() time.Time) (coldstore.Store, error) {
+			root, o, err := dir(url, now)
+			if err != nil {
+				return nil, err
+			}
+			return localdir.Open(root, o)
+		},
+		create: func(_ context.Context, url string, now func() time.Time) (coldstore.Store, error) {
+			root, o, err := dir(url, now)
+			if err != nil {
+				return nil, err
+			}
+			return localdir.Create(root, o)
+		},
+		dir: func(url string) string {
+			root, _, err := localdir.ParseURL(url)
+			if err != nil {
+				return ""
+			}
+			return root
+		},
+	}}
+}
+
+// laterSchemes are vaults that the design has and this version has not.
+func laterSchemes() []string { return []string{"s3", "glacier"} }
+
+func kindOf(url string) (vaultKind, error) {
+	scheme, _, ok := strings.Cut(url, ":")
+	if !ok {
+		return vaultKind{}, failure.Errorf(failure.Usage, "%q is not a vault's URL; write dir:/path", url)
+	}
+	for _, k := range vaultKinds() {
+		if k.scheme == scheme {
+			return k, nil
+		}
+	}
+	for _, s := range laterSchemes() {
+		if s == scheme {
+			return vaultKind{}, failure.Errorf(failure.Usage, "%s: vaults are not supported by this version yet; dir:/path is", scheme)
+		}
+	}
+	return vaultKind{}, failure.Errorf(failure.Usage, "%q: there is no kind of vault %q; write dir:/path", url, scheme)
+}
+
+func canonicalURL(url string) (string, error) {
+	k, err := kindOf(url)
+	if err != nil {
+		return "", err
+	}
+	return k.canonical(url)
+}
+
+func vaultDir(url string) string {
+	k, err := kindOf(url)
+	if err != nil || k.dir == nil {
+		return ""
+	}
+	return k.dir(url)
+}
+
+// DefaultVaultURL is that of the vault that is used where none is named.
+func (a *App) DefaultVaultURL() string {
+	return localdir.FormatURL(a.Paths.DefaultVault, localdir.Options{})
+}
+
+// VaultURL turns what a user writes for a vault, the name of a [vault.NAME] or
+// a URL (a relative dir: path among them), into a URL in the one form. Empty is the default vault.
+func (a *App) VaultURL(nameOrURL string) (string, error) {
+	if nameOrURL == "" {
+		return a.DefaultVaultURL(), nil
+	}
+	if v := a.Config.Vaults[nameOrURL]; v != nil {
+		return v.URL, nil
+	}
+	if !strings.Contains(nameOrURL, ":") {
+		return "", failure.Errorf(failure.NotFound, "there is no vault %q in the config, and it is not a URL (dir:/path)", nameOrURL)
+	}
+	url, err := config.AbsVaultURL(nameOrURL, a.Paths.Home, a.o.WorkingDir)
+	if err != nil {
+		return "", failure.Wrap(failure.Usage, err)
+	}
+	return canonicalURL(url)
+}
+
+// ErrNoVault says that there is no vault at a URL.
+var ErrNoVault = errors.New("there is no vault")
+
+// OpenStore opens the vault at a URL. The default vault is made where it does
+// not exist and mayCreate is set; any other that does not exist is ErrNoVault, of
+// kind failure.NotFound.
+func (a *App) OpenStore(ctx context.Context, url string, mayCreate bool) (coldstore.Store, error) {
+	k, err := kindOf(url)
+	if err != nil {
+		return nil, err
+	}
+	s, err := k.open(ctx, url, a.Now)
+	if !errors.Is(err, coldstore.ErrNotFound) {
+		return s, err
+	}
+	if mayCreate && url == a.DefaultVaultURL() {
+		s, cerr := k.create(ctx, url, a.Now)
+		if errors.Is(cerr, coldstore.ErrExists) { // another run was faster
+			return k.open(ctx, url, a.Now)
+		}
+		if cerr != nil {
+			return nil, cerr
+		}
+		a.o.Notice("made the default vault " + a.Paths.DefaultVault)
+		return s, nil
+	}
+	return nil, failure.Wrap(failure.NotFound, fmt.Errorf("%w at %s: %w", ErrNoVault, url, err))
+}
+
+// CreateVault makes the vault at a URL. failure.Usage where there is one already.
+func (a *App) CreateVault(ctx context.Context, url string) (coldstore.Store, error) {
+	k, err := kindOf(url)
+	if err != nil {
+		return nil, err
+	}
+	s, err := k.create(ctx, url, a.Now)
+	if errors.Is(err, coldstore.ErrExists) || errors.Is(err, coldstore.ErrInvalid) {
+		err = failure.Wrap(failure.Usage, err)
+	}
+	return s, err
+}

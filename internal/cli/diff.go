@@ -1,0 +1,212 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/firn-backup/firn/internal/app"
+	"github.com/firn-backup/firn/internal/catalog"
+	"github.com/firn-backup/firn/internal/snapshot"
+	"github.com/firn-backup/firn/internal/units"
+)
+
+func newDiff(c *command) *cobra.Command {
+	return &cobra.Command{
+		Use:   "diff SET@A [SET@B]",
+		Short: "Show what differs between two snapshots",
+		Long: `Show what differs between two snapshots: + new, - gone, C content changed,
+T another type, m only owner, mode, times or the like changed. Nothing is read from the vault.
+Without SET@B, the newest snapshot is compared. @B alone is one of the same set.`,
+		Example: example("firn diff Documents@2026-11-01 Documents@2026-11-08", "firn diff Documents@2026-11-01 @latest"),
+		Args:    args(1, 2, "one or two snapshots"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			a, err := c.open(cmd)
+			if err != nil {
+				return err
+			}
+			ctx := cmd.Context()
+			setA, snapA, err := a.FindSnapshot(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			b := setA.ID
+			if len(args) == 2 {
+				b = args[1]
+				if strings.HasPrefix(b, "@") {
+					b = setA.ID + b
+				}
+			}
+			setB, snapB, err := a.FindSnapshot(ctx, b)
+			if err != nil {
+				return err
+			}
+			c.talk("from %s", c.where(setA, snapA))
+			c.talk("to   %s", c.where(setB, snapB))
+			return c.diff(ctx, a, snapA.ID, snapB.ID)
+		},
+	}
+}
+
+// difference is what differs between two entries of one path.
+type difference byte
+
+const (
+	same     difference = 0
+	added    difference = '+'
+	removed  difference = '-'
+	content  difference = 'C'
+	retyped  difference = 'T'
+	metadata difference = 'm'
+)
+
+func (d difference) word() string {
+	return map[difference]string{added: "added", removed: "removed", content: "content", retyped: "type", metadata: "metadata"}[d]
+}
+
+type jsonDiff struct {
+	Change string     `json:"change"`
+	Before *jsonEntry `json:"before,omitempty"`
+	After  *jsonEntry `json:"after,omitempty"`
+}
+
+func (c *command) diff(ctx context.Context, a *app.App, before, after string) error {
+	db, err := a.Catalog(ctx, false)
+	if err != nil {
+		return err
+	}
+	list := c.array()
+	counts := map[difference]int64{}
+	var grown int64
+	err = merge(ctx, db, before, after, func(x, y *snapshot.Entry) error {
+		d := compare(x, y)
+		if d == same {
+			return nil
+		}
+		counts[d]++
+		var j jsonDiff
+		e, note := y, ""
+		if x != nil {
+			grown -= x.Size
+			j.Before = entryJSON(x)
+			e = x
+		}
+		if y != nil {
+			grown += y.Size
+			j.After = entryJSON(y)
+			e = y
+		}
+		if d == content && x.Size != y.Size {
+			note = "  (" + units.Size(x.Size) + " to " + units.Size(y.Size) + ")"
+		}
+		if c.json {
+			j.Change = d.word()
+			return list.add(j)
+		}
+		c.printf("%c %s%s\n", d, name(e), note)
+		return c.failure()
+	})
+	if err != nil {
+		return err
+	}
+	if c.json {
+		list.close()
+		return nil
+	}
+	sign := "+"
+	if grown < 0 {
+		sign = ""
+	}
+	c.talk("%s added, %s removed, %s with other content, %s of another type, %s with other metadata; %s%s",
+		count(counts[added]), count(counts[removed]), count(counts[content]), count(counts[retyped]), count(counts[metadata]), sign, units.Size(grown))
+	return nil
+}
+
+// merge calls fn with the entries of each path that either snapshot has, in
+// path order, nil where one has it not.
+func merge(ctx context.Context, db *catalog.DB, before, after string, fn func(x, y *snapshot.Entry) error) (err error) {
+	open := func(id string) (next func() (*snapshot.Entry, error), err error) {
+		cur, err := db.Rows(ctx, id, "")
+		if err != nil {
+			return nil, err
+		}
+		return func() (*snapshot.Entry, error) {
+			row, err := cur.Next(ctx)
+			if err != nil || row == nil {
+				return nil, errors.Join(err, cur.Close())
+			}
+			e, err := row.Entry()
+			return &e, err
+		}, nil
+	}
+	nextX, err := open(before)
+	if err != nil {
+		return err
+	}
+	nextY, err := open(after)
+	if err != nil {
+		return err
+	}
+	x, err := nextX()
+	if err != nil {
+		return err
+	}
+	y, err := nextY()
+	for err == nil && (x != nil || y != nil) {
+		order := 0
+		switch {
+		case x == nil:
+			order = 1
+		case y == nil:
+			order = -1
+		default:
+			order = snapshot.ComparePaths(x.Path, y.Path)
+		}
+		a, b := x, y
+		if order > 0 {
+			a = nil
+		}
+		if order < 0 {
+			b = nil
+		}
+		if err = fn(a, b); err != nil {
+			break
+		}
+		if a != nil {
+			x, err = nextX()
+		}
+		if b != nil && err == nil {
+			y, err = nextY()
+		}
+	}
+	return err
+}
+
+// compare tells what differs; nil is an entry that is not there.
+func compare(x, y *snapshot.Entry) difference {
+	switch {
+	case x == nil:
+		return added
+	case y == nil:
+		return removed
+	case x.Type != y.Type:
+		return retyped
+	case x.Type == snapshot.File && !sameContent(x, y), x.Link != y.Link, x.Major != y.Major, x.Minor != y.Minor:
+		return content
+	case x.Mode != y.Mode, x.UID != y.UID, x.GID != y.GID, x.User != y.User, x.Group != y.Group, x.MTime != y.MTime,
+		!slices.Equal(x.Xattrs, y.Xattrs), x.Torn != y.Torn:
+		return metadata
+	}
+	return same
+}
+
+// sameContent compares by hash. A file that is sparse in one snapshot and not in
+// the other is taken for changed: its stored forms cannot be compared.
+func sameContent(x, y *snapshot.Entry) bool {
+	a, b := x.Content, y.Content
+	return x.Size == y.Size && a.IsZero() == b.IsZero() && a.Sparse == b.Sparse && bytes.Equal(a.SHA256[:], b.SHA256[:])
+}

@@ -1,0 +1,196 @@
+package cli
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/firn-backup/firn/internal/app"
+	"github.com/firn-backup/firn/internal/coldstore"
+	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/manifest"
+	"github.com/firn-backup/firn/internal/units"
+)
+
+func newVault(c *command) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "vault",
+		Short: "Make, list and look at vaults",
+		Long: `A vault is a place that keeps archives. A command takes the name of a [vault.NAME]
+of the config file, or a URL: dir:/path.`,
+		Args: cobra.ArbitraryArgs,
+		RunE: needCommand,
+	}
+	cmd.AddCommand(newVaultCreate(c), newVaultList(c), newVaultShow(c))
+	return cmd
+}
+
+func newVaultCreate(c *command) *cobra.Command {
+	return &cobra.Command{
+		Use:     "create VAULT",
+		Short:   "Make a vault",
+		Long:    "Make a vault in a directory that is empty or does not exist.",
+		Example: example("firn vault create dir:/mnt/nas/firn", "firn vault create nas"),
+		Args:    args(1, 1, "one vault"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			a, err := c.open(cmd)
+			if err != nil {
+				return err
+			}
+			url, err := a.VaultURL(args[0])
+			if err != nil {
+				return err
+			}
+			if _, err := a.CreateVault(cmd.Context(), url); err != nil {
+				return err
+			}
+			if c.json {
+				return c.document(jsonVault{Name: args[0], URL: url, Exists: true})
+			}
+			c.talk("made %s", url)
+			return nil
+		},
+	}
+}
+
+type jsonVault struct {
+	Name     string         `json:"name,omitempty"`
+	URL      string         `json:"url"`
+	Exists   bool           `json:"exists"`
+	Error    string         `json:"error,omitempty"`
+	Archives *int64         `json:"archives,omitempty"`
+	Size     *int64         `json:"size,omitempty"`
+	Kinds    []vaultContent `json:"contents,omitempty"`
+	AsOf     *string        `json:"as_of,omitempty"`
+	MinDays  int            `json:"minimum_days,omitempty"`
+}
+
+// vaultContent is what a vault holds of one sort.
+type vaultContent struct {
+	What     string `json:"what"` // "volume", "manifest", "key", "foreign"
+	Archives int64  `json:"archives"`
+	Size     int64  `json:"size"`
+}
+
+func newVaultList(c *command) *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List the vaults that are known here",
+		Long:  "List the default vault, those of the config file, and those that sets of the catalog go to.",
+		Args:  args(0, 0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			a, err := c.open(cmd)
+			if err != nil {
+				return err
+			}
+			known, err := knownVaults(cmd.Context(), a)
+			if err != nil {
+				return err
+			}
+			t := newTable("NAME", "URL", "STATE")
+			for i, v := range known {
+				state := "ok"
+				switch _, err := a.OpenStore(cmd.Context(), v.URL, false); {
+				case err == nil:
+					known[i].Exists = true
+				case failure.KindOf(err) == failure.NotFound && v.Name == "(default)":
+					state = "not made yet"
+				case failure.KindOf(err) == failure.NotFound:
+					state = "not there"
+				default:
+					state, known[i].Error = "error: "+err.Error(), err.Error()
+				}
+				t.row(clean(v.Name), clean(v.URL), clean(state))
+			}
+			if c.json {
+				return c.document(known)
+			}
+			t.print(c.output)
+			return nil
+		},
+	}
+}
+
+func knownVaults(ctx context.Context, a *app.App) ([]jsonVault, error) {
+	list := []jsonVault{{Name: "(default)", URL: a.DefaultVaultURL()}}
+	for _, name := range slices.Sorted(maps.Keys(a.Config.Vaults)) {
+		list = append(list, jsonVault{Name: name, URL: a.Config.Vaults[name].URL})
+	}
+	sets, err := someSets(ctx, a, nil)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range sets {
+		if !slices.ContainsFunc(list, func(v jsonVault) bool { return v.URL == s.Vault }) {
+			list = append(list, jsonVault{Name: "-", URL: s.Vault})
+		}
+	}
+	return list, nil
+}
+
+func newVaultShow(c *command) *cobra.Command {
+	return &cobra.Command{
+		Use:   "show [VAULT]",
+		Short: "Show what a vault holds",
+		Long:  "List a vault's archives and show how many there are of each sort. Without a vault, the default one.",
+		Args:  args(0, 1, "one vault at most"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			a, err := c.open(cmd)
+			if err != nil {
+				return err
+			}
+			name := ""
+			if len(args) == 1 {
+				name = args[0]
+			}
+			url, err := a.VaultURL(name)
+			if err != nil {
+				return err
+			}
+			s, err := a.OpenStore(cmd.Context(), url, false)
+			if err != nil {
+				return err
+			}
+			return c.showVault(cmd.Context(), url, s)
+		},
+	}
+}
+
+func (c *command) showVault(ctx context.Context, url string, s coldstore.Lister) error {
+	by := map[string]*vaultContent{}
+	var archives, size int64
+	asOf, err := s.List(ctx, func(a coldstore.Archive) error {
+		what := "foreign"
+		if d, ok := manifest.ParseDescription(a.Description); ok {
+			what = d.What
+		}
+		k := by[what]
+		if k == nil {
+			k = &vaultContent{What: what}
+			by[what] = k
+		}
+		k.Archives++
+		k.Size += a.Size
+		archives++
+		size += a.Size
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	v := jsonVault{URL: url, Exists: true, Archives: &archives, Size: &size, AsOf: stampJSON(asOf), MinDays: s.Traits().MinDays}
+	t := newTable("CONTENT", "ARCHIVES", "SIZE")
+	for _, what := range slices.Sorted(maps.Keys(by)) {
+		v.Kinds = append(v.Kinds, *by[what])
+		t.row(what, count(by[what].Archives), units.Size(by[what].Size))
+	}
+	if c.json {
+		return c.document(v)
+	}
+	t.row("all", count(archives), units.Size(size))
+	c.talk("%s, as of %s", url, c.stamp(asOf))
+	t.print(c.output)
+	return nil
+}
