@@ -1,0 +1,74 @@
+package localdir
+
+import (
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/firn-backup/firn/internal/coldstore"
+	"github.com/firn-backup/firn/internal/coldstore/storetest"
+)
+
+// clock is a clock that stands still until it is moved.
+type clock struct {
+	mu sync.Mutex
+	t  time.Time
+}
+
+func newClock() *clock {
+	return &clock{t: time.Date(2026, 11, 22, 2, 0, 0, 123456789, time.UTC)}
+}
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.t
+}
+
+func (c *clock) Advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.t = c.t.Add(d)
+}
+
+func newStoreT(t testing.TB, o Options) *Store {
+	t.Helper()
+	s, err := Create(filepath.Join(t.TempDir(), "vault"), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func reopen(t testing.TB, s *Store) *Store {
+	t.Helper()
+	again, err := Open(s.root, s.o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return again
+}
+
+func TestConformance(t *testing.T) {
+	for name, o := range map[string]Options{
+		"Warm":    {},
+		"Delayed": {Delay: 4 * time.Hour},
+		"Odd":     {Delay: 90 * time.Minute, Expiry: 150 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			storetest.Run(t, func(t testing.TB) storetest.Harness {
+				c := newClock()
+				o := o
+				o.Now = c.Now
+				s := newStoreT(t, o)
+				return storetest.Harness{
+					Store:   s,
+					Reopen:  func(t testing.TB) coldstore.Store { return reopen(t, s) },
+					Advance: c.Advance,
+				}
+			})
+		})
+	}
+}
