@@ -1,0 +1,612 @@
+package catalogtest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/firn-backup/firn/internal/catalog"
+	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/manifest"
+	"github.com/firn-backup/firn/internal/snapshot"
+)
+
+func testWriterIsOfAnAttempt(t *testing.T, target Target) {
+	d := openDB(t, target)
+	d.set("A")
+	d.begin("A", "a1", 1, "")
+	w := d.writer("a1")
+	d.finish("a1")
+	if _, err := d.EntryWriter(d.ctx, "a1"); err == nil {
+		t.Error("a writer of a stored snapshot")
+	}
+	_, err := d.EntryWriter(d.ctx, "a2")
+	d.kind(failure.NotFound, err)
+	if d.put2(w, "x") == nil {
+		t.Error("written after the snapshot was stored")
+	}
+	if w.Flush(d.ctx) == nil {
+		t.Error("the error is forgotten")
+	}
+}
+
+// drawEntry draws an entry with anything in any field.
+func drawEntry(t *rapid.T, path string) *snapshot.Entry {
+	text := rapid.Map(rapid.SliceOfN(rapid.Byte(), 0, 6), func(b []byte) string { return string(b) })
+	when := func(label string) snapshot.Time {
+		return snapshot.Time{Sec: rapid.Int64().Draw(t, label), Nsec: rapid.Int32Range(0, 999_999_999).Draw(t, label)}
+	}
+	e := &snapshot.Entry{
+		Path: path,
+		Type: rapid.SampledFrom([]snapshot.Type{snapshot.File, snapshot.Dir, snapshot.Symlink, snapshot.Fifo, snapshot.CharDev, snapshot.BlkDev}).Draw(t, "type"),
+		Mode: rapid.Uint32().Draw(t, "mode"), UID: rapid.Uint32().Draw(t, "uid"), GID: rapid.Uint32().Draw(t, "gid"),
+		User: text.Draw(t, "user"), Group: text.Draw(t, "group"),
+		MTime: when("mtime"), CTime: when("ctime"), Size: rapid.Int64().Draw(t, "size"),
+		Link: text.Draw(t, "link"), Major: rapid.Uint32().Draw(t, "major"), Minor: rapid.Uint32().Draw(t, "minor"),
+		LinkGroup: text.Draw(t, "group"), Torn: rapid.Bool().Draw(t, "torn"),
+		Dev: rapid.Uint64().Draw(t, "dev"), Ino: rapid.Uint64().Draw(t, "ino"),
+	}
+	for range rapid.IntRange(0, 3).Draw(t, "xattrs") {
+		e.Xattrs = append(e.Xattrs, snapshot.Xattr{Name: text.Draw(t, "name"), Value: text.Draw(t, "value")})
+	}
+	if rapid.Bool().Draw(t, "content") {
+		e.Content = drawContent(t)
+	}
+	return e
+}
+
+// drawContent draws an address; there are few, and equal ones have equal content.
+func drawContent(t *rapid.T) snapshot.Content {
+	c := snapshot.Content{
+		N:      rapid.SampledFrom([]uint64{1, 2, 255, 256, 1 << 40, 1<<64 - 1}).Draw(t, "n"),
+		Volume: rapid.SampledFrom([]int{1, 2, 255, 256, 1 << 20}).Draw(t, "volume"),
+		Offset: rapid.SampledFrom([]int64{0, 1, 255, 256, 65536, 1<<62 + 5}).Draw(t, "offset"),
+	}
+	c.Stored = c.Offset%1000 + int64(c.Volume)
+	c.Sparse = c.Volume%2 == 0
+	c.SHA256 = [32]byte{byte(c.N), 2, 31: byte(c.Volume)}
+	return c
+}
+
+func testEntryRoundTrip(t *testing.T, target Target) {
+	d := openDB(t, target)
+	d.set("A")
+	n := uint64(0)
+	rapid.Check(t, func(rt *rapid.T) {
+		d := &db{d.DB, rt, d.ctx}
+		n++
+		id := fmt.Sprint("s", n)
+		d.begin("A", id, n, "")
+		w := d.writer(id)
+		names := rapid.Map(rapid.SliceOfN(rapid.ByteRange(1, 255), 1, 5), func(b []byte) string { return string(b) })
+		var want []snapshot.Entry
+		for _, p := range rapid.SliceOfNDistinct(names, 1, 8, rapid.ID).Draw(rt, "paths") {
+			e := drawEntry(rt, p)
+			d.ok(w.Put(d.ctx, e))
+			want = append(want, *e)
+		}
+		d.ok(w.Close(d.ctx))
+		slices.SortFunc(want, func(a, b snapshot.Entry) int { return snapshot.ComparePaths(a.Path, b.Path) })
+		got := d.entries(id, catalog.Query{})
+		if diff := cmp.Diff(want, got); diff != "" {
+			rt.Fatalf("entries (-want +got):\n%s", diff)
+		}
+		d.finish(id)
+	})
+}
+
+func testWriterRefuses(t *testing.T, target Target) {
+	d := openDB(t, target)
+	d.set("A")
+	d.begin("A", "a1", 1, "")
+	w := d.writer("a1")
+	d.kind(failure.Damaged, w.Put(d.ctx, file("", 1)))
+	d.kind(failure.Damaged, w.Put(d.ctx, file("a\x00b", 1)))
+	d.kind(failure.Damaged, w.Delete(d.ctx, ""))
+	d.kind(failure.Damaged, w.Refresh(d.ctx, file("\x00", 1)))
+	for _, c := range []snapshot.Content{{N: 1, Volume: -1}, {N: 1, Offset: -1}, {N: 1, Stored: -1}} {
+		e := file("x", 1)
+		e.Content = c
+		d.kind(failure.Damaged, w.Put(d.ctx, e))
+	}
+	d.put(w, 1, "fine") // an entry refused does not break the writer
+	if diff := cmp.Diff([]string{"fine"}, d.paths("a1", catalog.Query{})); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	ctx, cancel := context.WithCancel(d.ctx)
+	cancel()
+	d.ok(w.Put(d.ctx, file("lost", 1)))
+	if err := w.Flush(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("flush after cancelling: %v", err)
+	}
+	if w.Flush(d.ctx) == nil || w.Put(d.ctx, file("x", 1)) == nil {
+		t.Error("the writer forgot that entries were lost")
+	}
+}
+
+func testWriterConcurrent(t *testing.T, target Target) {
+	open := target(t)
+	d := &db{open(50), t, t.Context()}
+	d.set("A")
+	d.begin("A", "a1", 1, "")
+	w := d.writer("a1")
+	var wg sync.WaitGroup
+	for g := range 8 {
+		wg.Go(func() {
+			for i := range 500 {
+				e := file(fmt.Sprintf("%03d/%d", i, g), 1)
+				e.User = fmt.Sprint("user", i%7)
+				if err := w.Put(d.ctx, e); err != nil {
+					t.Error(err)
+				}
+				if i%100 == 0 {
+					if err := w.Flush(d.ctx); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	d.ok(w.Flush(d.ctx))
+	if n := len(d.paths("a1", catalog.Query{})); n != 4000 {
+		t.Errorf("%d entries, want 4000", n)
+	}
+}
+
+func testRefresh(t *testing.T, target Target) {
+	d := openDB(t, target)
+	d.set("A")
+	d.begin("A", "a1", 1, "")
+	w := d.writer("a1")
+	e := file("f", 10)
+	e.User, e.Link, e.MTime, e.Content = "u", "l", snapshot.Time{Sec: 5, Nsec: 6}, snapshot.Content{N: 1, Volume: 1, Stored: 10}
+	d.ok(w.Put(d.ctx, e))
+	d.put(w, 1, "g", "gone")
+	d.finish("a1")
+	d.begin("A", "a2", 2, "a1")
+	w = d.writer("a2")
+	want := *e
+	want.CTime, want.Dev, want.Ino = snapshot.Time{Sec: 9, Nsec: 8}, 7, 1<<64-1
+	seen := want
+	seen.Size, seen.User, seen.Mode, seen.MTime = 99, "x", 0, snapshot.Time{} // not to be taken over
+	d.ok(w.Refresh(d.ctx, &seen))
+	d.ok(w.Put(d.ctx, file("g", 2)))
+	d.ok(w.Flush(d.ctx))
+	g := file("g", 2)
+	g.Ino = 3
+	d.ok(w.Refresh(d.ctx, g)) // of what this attempt put
+	d.ok(w.Delete(d.ctx, "gone"))
+	d.ok(w.Refresh(d.ctx, file("gone", 1)))
+	d.ok(w.Refresh(d.ctx, file("never", 1)))
+	d.ok(w.Flush(d.ctx))
+	if diff := cmp.Diff([]snapshot.Entry{want, *g}, d.entries("a2", catalog.Query{})); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]change{{"g", g}, {"gone", nil}}, d.changes("a2")); diff != "" {
+		t.Errorf("changes (-want +got):\n%s", diff)
+	}
+	_, err := d.Discard(d.ctx, "a2")
+	d.ok(err)
+	if got := d.entries("a1", catalog.Query{})[0]; got.Ino != want.Ino {
+		t.Errorf("what was refreshed is lost: %+v", got)
+	}
+}
+
+func testPutAgain(t *testing.T, target Target) {
+	d := openDB(t, target)
+	d.set("A")
+	d.stored("A", "a1", 1, "", "b", "c", "d", "e")
+	d.begin("A", "a2", 2, "a1")
+	w := d.writer("a2")
+	do := func(path string, sizes ...int64) { // 0 deletes
+		t.Helper()
+		for _, s := range sizes {
+			if s == 0 {
+				d.ok(w.Delete(d.ctx, path))
+			} else {
+				d.ok(w.Put(d.ctx, file(path, s)))
+			}
+		}
+	}
+	do("a", 5, 0)       // came and went: no change
+	do("a2", 0)         // was never there
+	do("b", 5, 6)       // torn, and copied again
+	do("c", 0, 5)       // back
+	do("d", 5, 0)       // changed, then gone
+	do("e", 0, 5, 0, 6) //
+	do("b", 7)          // back in the order
+	d.ok(w.Flush(d.ctx))
+	do("f", 5)
+	d.ok(w.Flush(d.ctx))
+	do("f", 0)
+	d.ok(w.Flush(d.ctx))
+	want := []change{{"b", file("b", 7)}, {"c", file("c", 5)}, {"d", nil}, {"e", file("e", 6)}}
+	if diff := cmp.Diff(want, d.changes("a2")); diff != "" {
+		t.Errorf("changes (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"b", "c", "e"}, d.paths("a2", catalog.Query{})); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	d.begin2full(t)
+}
+
+// begin2full does the same in a full.
+func (d *db) begin2full(t *testing.T) {
+	t.Helper()
+	d.set("F")
+	d.begin("F", "f1", 1, "")
+	w := d.writer("f1")
+	for _, size := range []int64{1, 2, 3} {
+		d.ok(w.Put(d.ctx, file("x", size)))
+		d.ok(w.Put(d.ctx, file("y", size)))
+	}
+	d.ok(w.Delete(d.ctx, "y"))
+	d.ok(w.Delete(d.ctx, "z"))
+	d.ok(w.Flush(d.ctx))
+	if diff := cmp.Diff([]change{{"x", file("x", 3)}}, d.changes("f1")); diff != "" {
+		t.Errorf("changes of a full (-want +got):\n%s", diff)
+	}
+}
+
+func testLargeEntries(t *testing.T, target Target) {
+	d := openDB(t, target)
+	d.set("A")
+	d.begin("A", "a1", 1, "")
+	w := d.writer("a1")
+	for i := range 100 {
+		e := file(fmt.Sprintf("%03d", i), 1)
+		for j := range 3 {
+			e.Xattrs = append(e.Xattrs, snapshot.Xattr{Name: fmt.Sprint("user.", j), Value: strings.Repeat("x", 60_000+i)})
+		}
+		d.ok(w.Put(d.ctx, e))
+	}
+	d.ok(w.Flush(d.ctx))
+	for _, o := range []catalog.Order{catalog.ByPath, catalog.ByPathDesc, catalog.ByContent} {
+		n := 0
+		d.ok(d.Entries(d.ctx, "a1", catalog.Query{Order: o}, func(e snapshot.Entry) error {
+			n++
+			if len(e.Xattrs) != 3 || len(e.Xattrs[2].Value) < 60_000 {
+				t.Errorf("%s has lost its attributes", e.Path)
+			}
+			return nil
+		}))
+		if n != 100 {
+			t.Errorf("order %d: %d entries", o, n)
+		}
+	}
+	if n := len(d.changes("a1")); n != 100 {
+		t.Errorf("%d changes", n)
+	}
+	if n := len(d.rows("a1", "049")); n != 50 {
+		t.Errorf("%d rows", n)
+	}
+}
+
+// compareContent is the order of catalog.ByContent.
+func compareContent(a, b snapshot.Entry) int {
+	address := func(c snapshot.Content) [3]uint64 { return [3]uint64{c.N, uint64(c.Volume), uint64(c.Offset)} }
+	x, y := address(a.Content), address(b.Content)
+	if c := slices.Compare(x[:], y[:]); c != 0 {
+		return c
+	}
+	if c := strings.Compare(a.LinkGroup, b.LinkGroup); c != 0 {
+		return c
+	}
+	return snapshot.ComparePaths(a.Path, b.Path)
+}
+
+func testOrderByContent(t *testing.T, target Target) {
+	d := openDB(t, target)
+	d.set("A")
+	d.begin("A", "a1", 1, "")
+	w := d.writer("a1")
+	var want []snapshot.Entry
+	for i := range 200 {
+		e := file(fmt.Sprintf("%02d/%02d", i%20, i/20), int64(i))
+		if i%5 != 0 {
+			e.Content = snapshot.Content{N: uint64(1 + i%3), Volume: i % 7 * 100, Offset: int64(i%11) << 30, Stored: 1}
+		}
+		if i%4 != 0 {
+			e.LinkGroup = fmt.Sprint("g", i%13)
+		}
+		d.ok(w.Put(d.ctx, e))
+		want = append(want, *e)
+	}
+	d.ok(w.Flush(d.ctx))
+	slices.SortFunc(want, compareContent)
+	if diff := cmp.Diff(want, d.entries("a1", catalog.Query{Order: catalog.ByContent})); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	var below []snapshot.Entry
+	for _, e := range want {
+		if snapshot.Below(e.Path, "03") || snapshot.Below(e.Path, "11/04") {
+			below = append(below, e)
+		}
+	}
+	q := catalog.Query{Under: []string{"11/04", "03/01", "03"}, Order: catalog.ByContent}
+	for range 2 { // the second time on a connection that has done it before
+		if diff := cmp.Diff(below, d.entries("a1", q)); diff != "" {
+			t.Errorf("under two paths (-want +got):\n%s", diff)
+		}
+	}
+}
+
+func testUnder(t *testing.T, target Target) {
+	d := openDB(t, target)
+	d.set("A")
+	all := []string{"a", "a/b", "a/b/c", "a/b\x01", "a/b-", "a/bb", "a-", "a\x01", "a0", "b", "b/\xff", "b/\xff/x", "b/\xff\xff", "\xff", "\xff/\xff"}
+	d.stored("A", "a1", 1, "", all...)
+	slices.SortFunc(all, snapshot.ComparePaths)
+	many := []string{}
+	for i := range 3000 { // more than an SQL text could name
+		many = append(many, fmt.Sprint("none", i))
+	}
+	for _, under := range [][]string{
+		nil, {}, {""}, {"a", ""}, {"a"}, {"a/b"}, {"a/b", "a"}, {"a", "a/b", "a"}, {"b/\xff"}, {"\xff"},
+		{"b", "a/b"}, {"a\x01", "a"}, {"nothing"}, {"a/"}, append(many, "a/b", "b"),
+	} {
+		want := []string{}
+		for _, p := range all {
+			if len(under) == 0 || slices.ContainsFunc(under, func(dir string) bool { return snapshot.Below(p, dir) }) {
+				want = append(want, p)
+			}
+		}
+		name := fmt.Sprintf("%.60q", under)
+		if diff := cmp.Diff(want, d.paths("a1", catalog.Query{Under: under})); diff != "" {
+			t.Errorf("under %s (-want +got):\n%s", name, diff)
+		}
+		if diff := cmp.Diff(want, d.paths("a1", catalog.Query{Under: under, Order: catalog.ByContent})); diff != "" {
+			t.Errorf("under %s by content (-want +got):\n%s", name, diff)
+		}
+		slices.Reverse(want)
+		if diff := cmp.Diff(want, d.paths("a1", catalog.Query{Under: under, Order: catalog.ByPathDesc})); diff != "" {
+			t.Errorf("under %s descending (-want +got):\n%s", name, diff)
+		}
+	}
+	err := d.Entries(d.ctx, "a1", catalog.Query{Under: []string{"a\x00"}}, nil)
+	d.kind(failure.Damaged, err)
+}
+
+func testRows(t *testing.T, target Target) {
+	open := target(t)
+	d := &db{open(3), t, t.Context()}
+	d.set("A")
+	d.begin("A", "a1", 1, "")
+	w := d.writer("a1")
+	var want []snapshot.Entry
+	for i := range 20 {
+		e := file(fmt.Sprintf("f%02d", i), int64(i))
+		e.UID, e.GID, e.User, e.Ino, e.Dev, e.Link = 1, 2, "u", uint64(i), 3, "l"
+		e.MTime, e.CTime, e.LinkGroup = snapshot.Time{Sec: -4, Nsec: 5}, snapshot.Time{Sec: 6, Nsec: 7}, "g"
+		e.Content = snapshot.Content{N: 1, Volume: 1, Offset: int64(i)}
+		d.ok(w.Put(d.ctx, e))
+		want = append(want, *e)
+	}
+	d.ok(w.Flush(d.ctx))
+	c, err := d.Rows(d.ctx, "a1", "")
+	d.ok(err)
+	for i := range want {
+		r, err := c.Next(d.ctx)
+		d.ok(err)
+		e, err := r.Entry()
+		d.ok(err)
+		if diff := cmp.Diff(want[i], e); diff != "" {
+			t.Errorf("entry of row (-want +got):\n%s", diff)
+		}
+		if r.Path != e.Path || r.Type != e.Type || r.Mode != e.Mode || r.UID != e.UID || r.GID != e.GID || r.Size != e.Size ||
+			r.MTime != e.MTime || r.CTime != e.CTime || r.Dev != e.Dev || r.Ino != e.Ino {
+			t.Errorf("row %+v is not entry %+v", r, e)
+		}
+	}
+	for range 3 {
+		if r, err := c.Next(d.ctx); r != nil || err != nil {
+			t.Errorf("after the end: %v, %v", r, err)
+		}
+	}
+	d.ok(c.Close())
+	for after, first := range map[string]int{"f": 0, "f03": 4, "f03/x": 4, "f19": 20, "z": 20} {
+		if n := len(d.rows("a1", after)); n != 20-first {
+			t.Errorf("%d rows after %s, want %d", n, after, 20-first)
+		}
+	}
+	_, err = d.Rows(d.ctx, "a2", "")
+	d.kind(failure.NotFound, err)
+
+	// A cursor that is interrupted does not look as if it were at its end.
+	ctx, cancel := context.WithCancel(d.ctx)
+	c, err = d.Rows(ctx, "a1", "")
+	d.ok(err)
+	cancel()
+	for {
+		r, err := c.Next(d.ctx)
+		if err != nil {
+			break
+		}
+		if r == nil {
+			t.Fatal("the end, after cancelling")
+		}
+	}
+	d.ok(c.Close())
+	d.ok(c.Close())
+}
+
+func testNestedCalls(t *testing.T, target Target) {
+	open := target(t)
+	d := &db{open(2), t, t.Context()}
+	d.set("A")
+	d.stored("A", "a1", 1, "", "a", "b", "c", "d", "e")
+	n := 0
+	stop := errors.New("stop")
+	for _, o := range []catalog.Order{catalog.ByPath, catalog.ByPathDesc, catalog.ByContent} {
+		d.ok(d.Entries(d.ctx, "a1", catalog.Query{Order: o, Under: []string{"a", "c", "e"}}, func(snapshot.Entry) error {
+			return d.Entries(d.ctx, "a1", catalog.Query{Order: catalog.ByContent, Under: []string{"b", "d"}}, func(snapshot.Entry) error {
+				return d.Find(d.ctx, "A", func(p string) bool { return p == "a" }, func(snapshot.Entry, string, uint64, uint64) error {
+					n++
+					d.ok(d.PutRun(d.ctx, catalog.Run{ID: fmt.Sprint(n)}))
+					return d.Changes(d.ctx, "a1", func(string, *snapshot.Entry) error {
+						_, err := d.Sets(d.ctx)
+						return err
+					})
+				})
+			})
+		}))
+		calls := 0
+		err := d.Entries(d.ctx, "a1", catalog.Query{Order: o}, func(snapshot.Entry) error { calls++; return stop })
+		if err != stop || calls != 1 {
+			t.Errorf("order %d: error %v after %d calls, want fn's own, at once", o, err, calls)
+		}
+	}
+	if n != 18 {
+		t.Errorf("%d calls, want 18", n)
+	}
+	if err := d.Changes(d.ctx, "a1", func(string, *snapshot.Entry) error { return stop }); err != stop {
+		t.Error(err)
+	}
+}
+
+func testProblems(t *testing.T, target Target) {
+	d := openDB(t, target)
+	d.set("A")
+	d.begin("A", "a1", 1, "")
+	w := d.writer("a1")
+	list := []snapshot.Problem{{Path: "", Reason: "r0"}, {Path: "a", Reason: "r2"}, {Path: "a", Reason: "r1"}, {Path: "a", Reason: "r1"}, {Path: "a/\xff", Reason: "\xfe"}, {Path: "a-", Reason: ""}}
+	for _, i := range []int{5, 4, 1, 2, 3, 0} {
+		d.ok(w.Problem(d.ctx, list[i]))
+	}
+	d.ok(w.Flush(d.ctx))
+	d.finish("a1")
+	got, err := d.Problems(d.ctx, "a1")
+	d.ok(err)
+	if diff := cmp.Diff(list, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func testIsolation(t *testing.T, target Target) {
+	open := target(t)
+	d, other := &db{open(0), t, t.Context()}, &db{open(0), t, t.Context()}
+	d.set("A")
+	d.stored("A", "a1", 1, "", "a", "b")
+	d.begin("A", "a2", 2, "a1")
+	w := d.writer("a2")
+	d.ok(w.Put(d.ctx, file("a", 2)))
+	if len(other.changes("a2")) != 0 {
+		t.Error("seen before it was flushed")
+	}
+	d.ok(w.Delete(d.ctx, "b"))
+	d.ok(w.Flush(d.ctx))
+	if diff := cmp.Diff([]string{"a"}, other.paths("a2", catalog.Query{})); diff != "" {
+		t.Errorf("attempt, from another process (-want +got):\n%s", diff)
+	}
+	for _, o := range []catalog.Order{catalog.ByPath, catalog.ByPathDesc, catalog.ByContent} {
+		if n := len(other.entries("a1", catalog.Query{Order: o})); n != 2 {
+			t.Errorf("order %d: the attempt shows in the snapshot before it", o)
+		}
+	}
+	for _, f := range other.find("A", func(string) bool { return true }) {
+		if f.First != 1 || f.Last != 1 {
+			t.Errorf("found %+v", f)
+		}
+	}
+	d.finish("a2")
+	want := []found{{*file("a", 1), "a1", 1, 1}, {*file("a", 2), "a1", 2, 2}, {*file("b", 1), "a1", 1, 1}}
+	if diff := cmp.Diff(want, other.find("A", func(string) bool { return true })); diff != "" {
+		t.Errorf("found (-want +got):\n%s", diff)
+	}
+}
+
+// testGone: what is read of a snapshot that is dropped meanwhile is not taken for all of it.
+func testGone(t *testing.T, target Target) {
+	open := target(t)
+	d := &db{open(2), t, t.Context()}
+	d.set("A")
+	d.stored("A", "a1", 1, "", "a", "b", "c", "d", "e")
+	err := d.Entries(d.ctx, "a1", catalog.Query{}, func(e snapshot.Entry) error {
+		if e.Path == "a" {
+			return d.DropSnapshot(d.ctx, "a1")
+		}
+		return nil
+	})
+	d.kind(failure.NotFound, err)
+	d.kind(failure.NotFound, d.Entries(d.ctx, "a1", catalog.Query{}, nil))
+	d.kind(failure.NotFound, d.Changes(d.ctx, "a1", nil))
+}
+
+// testManyHandles: several users of one catalog, each with a set of its own, do not disturb each other.
+func testManyHandles(t *testing.T, target Target) {
+	open := target(t)
+	var wg sync.WaitGroup
+	for h := range 4 {
+		d := &db{open(200), t, t.Context()}
+		wg.Go(func() {
+			if err := d.life(fmt.Sprint("set", h)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// life is one set's: some snapshots, written and read. It is for goroutines, and returns its failures.
+func (d *db) life(set string) error {
+	if err := d.PutSet(d.ctx, catalog.Set{ID: set, Name: set}); err != nil {
+		return err
+	}
+	base := ""
+	for n := uint64(1); n <= 4; n++ {
+		id := fmt.Sprint(set, "-", n)
+		if err := d.Begin(d.ctx, attempt(set, id, n, base)); err != nil {
+			return err
+		}
+		w, err := d.EntryWriter(d.ctx, id)
+		if err != nil {
+			return err
+		}
+		for i := range 1000 {
+			if err := w.Put(d.ctx, file(fmt.Sprintf("f%04d", i), int64(n))); err != nil {
+				return err
+			}
+			if i%250 == 0 {
+				if err := w.PutPending(d.ctx, catalog.Pending{Snap: id, Volume: manifest.Volume{N: 1 + i/250}}); err != nil {
+					return err
+				}
+				if err := d.VolumeStored(d.ctx, id, 1+i/250, "x"); err != nil {
+					return err
+				}
+			}
+		}
+		if err := w.Flush(d.ctx); err != nil {
+			return err
+		}
+		if err := d.FinishStored(d.ctx, id, manifest.Hash{}, catalog.ArchiveRef{}, catalog.Totals{}); err != nil {
+			return err
+		}
+		var last []byte
+		sum := int64(0)
+		err = d.Entries(d.ctx, id, catalog.Query{}, func(e snapshot.Entry) error {
+			if bytes.Compare(last, []byte(e.Path)) >= 0 {
+				return fmt.Errorf("%q after %q", e.Path, last)
+			}
+			last = []byte(e.Path)
+			sum += e.Size
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if sum != 1000*int64(n) {
+			return fmt.Errorf("%s: sizes are %d together", id, sum)
+		}
+		base = id
+	}
+	return nil
+}
