@@ -1,0 +1,219 @@
+package retrieval
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"sort"
+
+	"github.com/firn-backup/firn/internal/codec"
+	"github.com/firn-backup/firn/internal/coldstore"
+	"github.com/firn-backup/firn/internal/manifest"
+	"github.com/firn-backup/firn/internal/restoreplan"
+	"github.com/firn-backup/firn/internal/transfer"
+	"github.com/firn-backup/firn/internal/volume"
+)
+
+// Opener is what opens the volumes of one snapshot: the codecs that its
+// manifest's header names.
+type Opener struct {
+	Decryptor  codec.Decryptor
+	Geometry   codec.Geometry
+	Compressor codec.Compressor
+}
+
+// Opener finds the codecs for a snapshot. Names that are not known here are
+// an error: written by a newer Firn, or damaged.
+func (c Codecs) Opener(h *manifest.Header) (Opener, error) {
+	var o Opener
+	var err error
+	if o.Decryptor, o.Geometry, err = c.Decryptor(h.Encrypt); err != nil {
+		return o, err
+	}
+	o.Compressor, err = c.Compressor(h.Compress)
+	return o, err
+}
+
+// CanOpen tries the keys at hand on a volume without reading anything of it,
+// from the header and tail that its manifest kept. known is false for
+// ciphers where only reading can tell.
+func (o Opener) CanOpen(v *manifest.Volume) (known bool, err error) {
+	if o.Geometry.Whole || len(v.Header) == 0 {
+		return o.Geometry == codec.Geometry{}, nil
+	}
+	_, _, err = o.Decryptor.DecryptAt(ends{v}, v.Size)
+	if errors.Is(err, codec.ErrNoKey) {
+		return true, fmt.Errorf("archive %s: %w", v.Archive, err)
+	}
+	return err == nil, nil
+}
+
+// ends serves the two ends of an archive.
+type ends struct{ v *manifest.Volume }
+
+func (e ends) ReadAt(p []byte, off int64) (int, error) {
+	tail := e.v.Size - int64(len(e.v.Tail))
+	n := 0
+	switch {
+	case off >= tail:
+		n = copy(p, e.v.Tail[off-tail:])
+	case off < int64(len(e.v.Header)):
+		n = copy(p, e.v.Header[off:])
+	}
+	if n < len(p) {
+		return n, io.ErrUnexpectedEOF
+	}
+	return n, nil
+}
+
+// Volume reads the raw stream of one volume, frame by frame and forward best. It is for one goroutine.
+type Volume struct {
+	v      *manifest.Volume
+	starts []int64 // of frames, in the raw stream
+	reads  []restoreplan.Read
+	run    func(yield func(frame, error) bool, from int)
+
+	next func() (frame, error, bool)
+	stop func()
+	cur  frame
+	err  error // of cur
+	has  bool
+}
+
+type frame struct {
+	i   int
+	off int64
+	raw []byte
+}
+
+// Open opens a volume for reading what reads has of it, which must be ready.
+// coldstore.ErrNotReady when something is not. Damage comes with At.
+func (d *Desk) Open(ctx context.Context, v *manifest.Volume, reads []restoreplan.Read, o Opener) (*Volume, error) {
+	rs := make([]coldstore.Retrieval, 0, len(reads))
+	for _, r := range reads {
+		rt, err := d.Ask(ctx, v.Archive, Whole(r.Range, v.Size))
+		if err != nil {
+			return nil, err
+		}
+		if !rt.Ready {
+			return nil, fmt.Errorf("archive %s: %w", v.Archive, coldstore.ErrNotReady)
+		}
+		rs = append(rs, rt)
+	}
+	x := &Volume{v: v, reads: reads, starts: make([]int64, len(v.Frames)+1)}
+	for i, f := range v.Frames {
+		x.starts[i+1] = x.starts[i] + f.Raw
+	}
+	x.run = func(yield func(frame, error) bool, from int) {
+		src := transfer.NewReaderAt(ctx, d.o.Store, v, rs, d.o.Transfer, d.o.Damaged)
+		defer src.Close()
+		errStopped := errors.New("stopped")
+		for _, r := range reads {
+			if r.Last <= from {
+				continue
+			}
+			err := volume.Frames(ctx, v, src, o.Decryptor, o.Compressor, o.Geometry, max(r.First, from), r.Last,
+				func(i int, off int64, raw []byte, err error) error {
+					if !yield(frame{i, off, raw}, err) {
+						return errStopped
+					}
+					return nil
+				})
+			if err == nil && r.Last == len(v.Frames) {
+				err = readEnd(src, v, r.Range, o.Geometry)
+			}
+			if err != nil {
+				if err != errStopped {
+					yield(frame{i: len(v.Frames)}, err)
+				}
+				return
+			}
+		}
+	}
+	return x, nil
+}
+
+// readEnd reads what follows the last frame, as far as it was retrieved, so that
+// damage to it is seen by its leaf hashes.
+func readEnd(src io.ReaderAt, v *manifest.Volume, r coldstore.Range, g codec.Geometry) error {
+	end := v.Size
+	if !r.IsWhole() {
+		end = min(end, r.Offset+r.Size)
+	}
+	off := end - 1
+	if !g.Whole { // else it was read in order to authenticate it
+		off, _ = g.CipherRange(int64(len(v.Header)), v.Packed(), 0)
+	}
+	if off < 0 || off >= end {
+		return nil
+	}
+	_, err := io.CopyBuffer(io.Discard, struct{ io.Reader }{io.NewSectionReader(src, off, end-off)}, make([]byte, 64<<10))
+	return err
+}
+
+// Whole makes a range that is all of an archive the zero Range, which more retrievals cover.
+func Whole(r coldstore.Range, size int64) coldstore.Range {
+	if r.Offset == 0 && r.Size >= size {
+		return coldstore.Range{}
+	}
+	return r
+}
+
+// At returns the bytes of the raw stream from off to the end of the frame that
+// off lies in, valid until the next call. An error that IsDamage is that frame's; others may be had.
+func (x *Volume) At(off int64) ([]byte, error) {
+	if off < 0 || off >= x.v.Raw {
+		return nil, fmt.Errorf("archive %s: %w: no byte %d in a stream of %d", x.v.Archive, codec.ErrDamaged, off, x.v.Raw)
+	}
+	i := sort.Search(len(x.v.Frames), func(i int) bool { return x.starts[i+1] > off })
+	if !x.has || x.cur.i > i {
+		x.Close()
+		x.next, x.stop = iter.Pull2(func(yield func(frame, error) bool) { x.run(yield, i) })
+		x.advance()
+	}
+	for x.has && x.cur.i < i {
+		x.advance()
+	}
+	switch {
+	case !x.has:
+		return nil, fmt.Errorf("archive %s: frame %d was not retrieved", x.v.Archive, i)
+	case x.cur.i > i && x.err == nil:
+		return nil, fmt.Errorf("archive %s: frame %d was not retrieved", x.v.Archive, i)
+	case x.err != nil:
+		return nil, fmt.Errorf("archive %s: %w", x.v.Archive, x.err)
+	}
+	return x.cur.raw[off-x.cur.off:], nil
+}
+
+func (x *Volume) advance() { x.cur, x.err, x.has = x.next() }
+
+// Finish reads on to the end of what was retrieved, so that everything was looked at.
+// The error is that of the first frame from here on that cannot be had.
+func (x *Volume) Finish() error {
+	if x.next == nil {
+		if len(x.reads) == 0 {
+			return nil
+		}
+		x.next, x.stop = iter.Pull2(func(yield func(frame, error) bool) { x.run(yield, 0) })
+		x.advance()
+	}
+	var first error
+	for x.has {
+		if x.err != nil && first == nil {
+			first = fmt.Errorf("archive %s: %w", x.v.Archive, x.err)
+		}
+		x.advance()
+	}
+	x.Close()
+	return first
+}
+
+// Close ends the reading.
+func (x *Volume) Close() {
+	if x.stop != nil {
+		x.stop()
+	}
+	x.next, x.stop, x.has, x.cur, x.err = nil, nil, false, frame{}, nil
+}
