@@ -1,0 +1,241 @@
+package backup
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"io/fs"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/firn-backup/firn/internal/snapshot"
+	"github.com/firn-backup/firn/internal/source"
+	"golang.org/x/sync/semaphore"
+)
+
+const (
+	// smallFile is the greatest stored size, in bytes, of files that are read ahead whole.
+	smallFile = 1 << 20
+	// aheadBytes bounds the memory of what is read ahead.
+	aheadBytes = 24 << 20
+	// aheadJobs bounds how many entries are under way between comparison and stream.
+	aheadJobs = 512
+	// racy is how young a change may be for a later one not to show in the times.
+	racy = 50 * time.Millisecond
+)
+
+type jobKind int
+
+const (
+	jobStore jobKind = iota // new, or changed as far as its times tell
+	jobDelete
+	jobProblem
+)
+
+// job is one entry on its way from comparison to stream.
+type job struct {
+	kind   jobKind
+	action Action
+	entry  snapshot.Entry
+	old    *snapshot.Entry // what the base has under this path
+	reason string          // of a problem
+
+	// The loader fills in:
+	done   chan struct{} // closed when loaded; nil: nothing to load
+	err    error         // why the entry cannot be stored
+	buf    *[]byte       // a small file's stored bytes, in a pooled buffer
+	data   []byte
+	sparse bool
+	sum    [32]byte
+	same   bool  // the content is that of old
+	warn   error // what is wrong with data
+	weight int64
+}
+
+// loader reads entries ahead, several at a time, in bounded memory; what is
+// loaded is used in order.
+type loader struct {
+	tree    source.Tree
+	wall    func() time.Time
+	work    chan *job
+	ahead   *semaphore.Weighted
+	big     sync.Pool // of *[]byte, smallFile
+	small   sync.Pool // of *[]byte, tinyFile
+	workers sync.WaitGroup
+}
+
+const tinyFile = 64 << 10
+
+func newLoader(tree source.Tree, wall func() time.Time, n int) *loader {
+	l := &loader{tree: tree, wall: wall, work: make(chan *job, aheadJobs), ahead: semaphore.NewWeighted(aheadBytes)}
+	l.big.New = func() any { b := make([]byte, smallFile+1); return &b }
+	l.small.New = func() any { b := make([]byte, tinyFile+1); return &b }
+	for range n {
+		l.workers.Go(func() {
+			for j := range l.work {
+				l.load(j)
+				close(j.done)
+			}
+		})
+	}
+	return l
+}
+
+// add queues j. It must be called in stream order, by one goroutine.
+func (l *loader) add(ctx context.Context, j *job) error {
+	j.weight = 512
+	if j.entry.Type == snapshot.File {
+		switch {
+		case j.entry.Size <= tinyFile:
+			j.weight = tinyFile
+		case j.entry.Size <= smallFile:
+			j.weight = smallFile
+		}
+	}
+	if err := l.ahead.Acquire(ctx, j.weight); err != nil {
+		return err
+	}
+	j.done = make(chan struct{})
+	select {
+	case l.work <- j:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// release gives back what a loaded job holds.
+func (l *loader) release(j *job) {
+	if j.buf != nil {
+		if len(*j.buf) > tinyFile+1 {
+			l.big.Put(j.buf)
+		} else {
+			l.small.Put(j.buf)
+		}
+		j.buf, j.data = nil, nil
+	}
+	l.ahead.Release(j.weight)
+}
+
+func (l *loader) stop() {
+	close(l.work)
+	l.workers.Wait()
+}
+
+func (l *loader) load(j *job) {
+	e := &j.entry
+	if e.Type != snapshot.File {
+		j.err = l.tree.Load(e)
+		return
+	}
+	if err := l.loadFile(j); err != nil {
+		j.err = err
+	}
+}
+
+// loadFile reads a small file whole, and finds out, for one that may have the
+// content it had, whether it does.
+func (l *loader) loadFile(j *job) error {
+	e := &j.entry
+	for try := 0; ; try++ {
+		now := l.wall()
+		f, err := l.tree.Open(e)
+		if err != nil {
+			return err
+		}
+		err = l.readFile(j, f)
+		if err2 := f.Close(); err == nil {
+			err = err2
+		}
+		if err != nil {
+			return err
+		}
+		if j.warn != nil && j.data != nil && try < 2 {
+			// It changed under our hands: a small file is soon read again.
+			continue
+		}
+		markRacy(e, now)
+		return nil
+	}
+}
+
+func (l *loader) readFile(j *job, f source.File) error {
+	e := &j.entry
+	j.warn, j.data, j.same = nil, nil, false
+	if err := l.tree.Load(e); err != nil {
+		return err
+	}
+	stored := f.Stored()
+	j.sparse = f.Sparse()
+	candidate := j.old != nil && j.old.Type == snapshot.File && j.old.Size == e.Size &&
+		j.old.Content.Stored == stored && j.old.Content.Sparse == j.sparse && !j.old.Torn
+	switch {
+	case stored == 0:
+		j.same = candidate
+		j.sum = sha256.Sum256(nil)
+		j.data = []byte{}
+		j.warn = f.Check()
+		return nil
+	case stored <= smallFile && stored <= j.weight:
+		if j.buf == nil {
+			j.buf = l.buffer(j.weight)
+		}
+		j.data = (*j.buf)[:stored]
+		if _, err := io.ReadFull(f, j.data); err != nil {
+			return err
+		}
+		j.sum = sha256.Sum256(j.data)
+		j.warn = f.Check()
+	case candidate:
+		h := sha256.New()
+		if _, err := io.CopyBuffer(onlyWriter{h}, onlyReader{f}, make([]byte, 256<<10)); err != nil {
+			return err
+		}
+		h.Sum(j.sum[:0])
+		if err := f.Check(); err != nil {
+			return nil // it will be read again, and judged then
+		}
+	default:
+		return nil // read when its turn comes
+	}
+	j.same = candidate && j.warn == nil && j.sum == j.old.Content.SHA256
+	return nil
+}
+
+func (l *loader) buffer(weight int64) *[]byte {
+	if weight > tinyFile {
+		return l.big.Get().(*[]byte)
+	}
+	return l.small.Get().(*[]byte)
+}
+
+type onlyReader struct{ io.Reader }
+type onlyWriter struct{ io.Writer }
+
+// markRacy spoils the change time kept of a file that changed so shortly before it
+// was read that another change might leave the same times: the next run then
+// looks at its content.
+func markRacy(e *snapshot.Entry, read time.Time) {
+	if read.Sub(e.CTime.Time()) < racy {
+		e.CTime.Nsec = -1
+	}
+}
+
+// reason is an error as a problem's line: without the operation and the path,
+// which stand beside it.
+func reason(err error) string {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		err = pe.Err
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return "vanished during the backup"
+	}
+	var no syscall.Errno
+	if errors.As(err, &no) {
+		return no.Error()
+	}
+	return err.Error()
+}
