@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """firn-read.py ARCHIVES KEYFILE SET WHEN DEST [SIGNER...]: restores without Firn, written from docs/design/format.md alone.
 ARCHIVES: directory of archives by id (a dir: vault's archives/). KEYFILE: age identities (gpg has a keyring). SET: name or id.
-WHEN: a snapshot's id, "latest" or the beginning of a UTC time ("2026-11-22"). DEST: absent or empty. SIGNER: base64 public
-keys, one of which must have signed; without any, those that did are told."""
+WHEN: a snapshot's id, "latest" or the beginning of a UTC time ("2026-11-22"). DEST: absent or empty. SIGNER: public keys,
+ed25519:…, one of which must have signed; without any, those that did are told."""
 import base64, functools, glob, hashlib, json, os, stat, subprocess, sys, tempfile
 
 ARCHIVES, KEYFILE, SET, WHEN, DEST, *SIGNERS = map(os.fsencode, sys.argv[1:])
@@ -64,7 +64,7 @@ def read(h, f, want):  # a manifest's header and records, all checked; None if i
             need(len(changes) < 2 or order(changes[-2][0]) < order(p), "wrong order at", p)
     if want not in (None, whole.hexdigest()): return None
     need("signature" in r and signed(before, r["signature"]), h["snap"], "is unsigned, or was changed")
-    signer, totals = records.pop()["signature"]["key"], records.pop()["totals"]
+    signer, totals = "ed25519:" + r["signature"]["key"].translate({43: "-", 47: "_", 61: ""}), records[-2]["totals"]
     need(not SIGNERS or signer.encode() in SIGNERS, h["snap"], "is signed by a foreign key", signer)
     need(totals["entries"] + totals["deleted"] == len(changes), "wrong totals")
     print(f"snapshot {h['n']} of {h['at']}, {h['kind']}, signed by {signer}", file=sys.stderr)

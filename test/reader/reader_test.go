@@ -153,7 +153,7 @@ func TestDamagedVolume(t *testing.T) {
 }
 
 func (v *vault) signer() string {
-	return base64.StdEncoding.EncodeToString(v.key.Public().(ed25519.PublicKey))
+	return "ed25519:" + base64.RawURLEncoding.EncodeToString(v.key.Public().(ed25519.PublicKey))
 }
 
 // read runs the reader.
@@ -182,27 +182,39 @@ func (v *vault) edit(t *testing.T, snap int, change func(string) string) {
 	}
 }
 
+// commands are the blocks of shell commands in the page: how to check a
+// signature, and how to restore a snapshot on top of the one before.
+func commands(t *testing.T) (verify, restore string) {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/design/format.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var blocks []string
+	for _, b := range strings.Split(string(page), "```sh\n")[1:] {
+		b, _, _ = strings.Cut(b, "```")
+		blocks = append(blocks, b)
+	}
+	if len(blocks) != 2 {
+		t.Fatalf("%d blocks of commands in the page", len(blocks))
+	}
+	return blocks[0], blocks[1]
+}
+
 // untar brings dest from the snapshot before to this one as the page says, with Debian's programs only.
 func (v *vault) untar(t *testing.T, dest string, snap int) {
 	t.Helper()
-	decode := "cat"
-	if d := map[string]string{"age": `age -d -i "$KEY"`, "openpgp": "gpg --batch -qd"}[v.snaps[snap].Encrypt]; d != "" {
-		decode = d
+	h := v.snaps[snap]
+	verify, restore := commands(t)
+	const native = `age -d -i "$KEY" | zstd -d`
+	if !strings.Contains(restore, native) {
+		t.Fatalf("the page's commands do not decode with %s", native)
 	}
-	if d := map[string]string{"zstd": "zstd -d", "gzip": "gzip -d", "bzip2": "bzip2 -d"}[v.snaps[snap].Compress]; d != "" {
-		decode += " | " + d
-	}
-	script := `set -eo pipefail
-decode() { ` + decode + `; }
-cd "$DIR"
-decode < manifest.jsonl* > "$TMPDIR/m"
-jq -j 'select(.deleted).deleted + "\u0000"' "$TMPDIR/m" | tac -s '' | (cd "$DEST" && xargs -0r rm -df --)
-jq -r 'select(.volume).archive' "$TMPDIR/m" | while read -r a; do decode < "$ARCHIVES/$a"; done > "$TMPDIR/t"
-test ! -s "$TMPDIR/t" || tar -x -p --numeric-owner --xattrs --xattrs-include='*' --acls -C "$DEST" -f "$TMPDIR/t"
-`
-	cmd := exec.Command("bash", "-c", script)
+	decode := map[string]string{"age": `age -d -i "$KEY"`, "openpgp": "gpg --batch -qd", "none": "cat"}[h.Encrypt] +
+		map[string]string{"zstd": " | zstd -d", "gzip": " | gzip -d", "bzip2": " | bzip2 -d", "none": ""}[h.Compress]
+	cmd := exec.Command("bash", "-c", strings.Replace(restore, native, decode, 1)+verify)
 	cmd.Env = append(os.Environ(), "KEY="+v.identity, "DIR="+filepath.Dir(v.manifests[snap]), "DEST="+dest, "ARCHIVES="+v.archives, "TMPDIR="+t.TempDir())
-	if out, err := cmd.CombinedOutput(); err != nil {
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "Signature Verified Successfully") {
 		t.Fatalf("snapshot %d: %v\n%s", snap+1, err, out)
 	}
 }
