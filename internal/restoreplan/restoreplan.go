@@ -27,7 +27,7 @@ type Read struct {
 // spans, neighbours less than gap bytes of ciphertext apart taken together. spans need not be sorted. The reads are in order
 // and do not overlap. Spans beyond the volume are an error (codec.ErrDamaged: the index contradicts itself); empty ones need nothing.
 //
-// Header and tail are in v, so no read is made for them. Ranges begin and end
+// Header and tail are in v, so no read is made for them; a small archive's tail is not, and it is read whole. Ranges begin and end
 // at MiBs where the store's granularity allows it, or at the archive's end: only of a whole MiB
 // does the manifest know the hash. When every frame is wanted in one read, that is of the
 // whole archive, so that restoring all looks at every byte.
@@ -41,7 +41,7 @@ func Volume(v *manifest.Volume, spans []Span, g codec.Geometry, t coldstore.Trai
 		return nil, err
 	}
 	all := Read{Range: coldstore.Range{Size: v.Size}, Last: len(v.Frames)}
-	if g.Whole || t.WholeOnly {
+	if g.Whole || t.WholeOnly || g.Chunk > 0 && len(v.Tail) == 0 { // without the tail at hand, nothing but the whole opens
 		return []Read{all}, nil
 	}
 	unit := max(t.Granularity, 1)

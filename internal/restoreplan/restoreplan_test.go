@@ -106,28 +106,35 @@ func TestVolumeErrors(t *testing.T) {
 
 func TestVolumeProperty(t *testing.T) {
 	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		g := rapid.SampledFrom([]codec.Geometry{{}, age, {Chunk: 100, Tag: 7}, {Whole: true}}).Draw(t, "geometry")
-		traits := coldstore.Traits{
-			Granularity: rapid.SampledFrom([]int64{0, 1, 512, 1000, mib, 3 * mib, 4 * mib}).Draw(t, "granularity"),
-			WholeOnly:   rapid.IntRange(0, 9).Draw(t, "wholeonly") == 0,
-		}
-		gap := rapid.SampledFrom([]int64{0, 1, 1000, mib, 10 * mib}).Draw(t, "gap")
-		frames := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) codec.Frame {
-			raw := rapid.SampledFrom([]int64{1, 1000, 300_000, mib, 4 * mib}).Draw(t, "raw")
-			return codec.Frame{Raw: raw, Packed: 1 + rapid.Int64Range(raw/4, raw).Draw(t, "packed")}
-		}), 1, 40).Draw(t, "frames")
-		v := volume(g, rapid.Int64Range(0, 70_000).Draw(t, "trailer"), frames...)
-		spans := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Span {
-			off := rapid.Int64Range(0, v.Raw).Draw(t, "offset")
-			return Span{off, rapid.Int64Range(0, min(v.Raw-off, 5*mib)).Draw(t, "size")}
-		}), 0, 12).Draw(t, "spans")
-		reads, err := Volume(v, spans, g, traits, gap)
-		if err != nil {
-			t.Fatalf("%v", err)
-		}
-		check(t, v, spans, g, traits, gap, reads)
-	})
+	rapid.Check(t, property)
+}
+
+func FuzzVolume(f *testing.F) {
+	f.Add([]byte{})
+	f.Fuzz(rapid.MakeFuzz(property))
+}
+
+func property(t *rapid.T) {
+	g := rapid.SampledFrom([]codec.Geometry{{}, age, {Chunk: 100, Tag: 7}, {Whole: true}}).Draw(t, "geometry")
+	traits := coldstore.Traits{
+		Granularity: rapid.SampledFrom([]int64{0, 1, 512, 1000, mib, 3 * mib, 4 * mib}).Draw(t, "granularity"),
+		WholeOnly:   rapid.IntRange(0, 9).Draw(t, "wholeonly") == 0,
+	}
+	gap := rapid.SampledFrom([]int64{0, 1, 1000, mib, 10 * mib}).Draw(t, "gap")
+	frames := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) codec.Frame {
+		raw := rapid.SampledFrom([]int64{1, 1000, 300_000, mib, 4 * mib}).Draw(t, "raw")
+		return codec.Frame{Raw: raw, Packed: 1 + rapid.Int64Range(raw/4, raw).Draw(t, "packed")}
+	}), 1, 40).Draw(t, "frames")
+	v := volume(g, rapid.Int64Range(0, 70_000).Draw(t, "trailer"), frames...)
+	spans := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Span {
+		off := rapid.Int64Range(0, v.Raw).Draw(t, "offset")
+		return Span{off, rapid.Int64Range(0, min(v.Raw-off, 5*mib)).Draw(t, "size")}
+	}), 0, 12).Draw(t, "spans")
+	reads, err := Volume(v, spans, g, traits, gap)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	check(t, v, spans, g, traits, gap, reads)
 }
 
 // check holds a plan against the promises, one frame and one byte at a time.
@@ -194,4 +201,44 @@ func cipherStart(v *manifest.Volume, g codec.Geometry, i int) int64 {
 	}
 	start, _ := g.CipherRange(int64(len(v.Header)), packed, 1)
 	return start
+}
+
+// A manifest is signed, but not every signer is right: whatever numbers it has, a plan stays
+// within the archive, or there is none.
+func TestHostileIndex(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, hostile)
+}
+
+func FuzzHostileIndex(f *testing.F) {
+	f.Add([]byte{})
+	f.Fuzz(rapid.MakeFuzz(hostile))
+}
+
+func hostile(t *rapid.T) {
+	number := rapid.OneOf(rapid.Int64(), rapid.Int64Range(0, 1000), rapid.SampledFrom([]int64{math.MaxInt64, math.MaxInt64 - 100}))
+	v := &manifest.Volume{
+		N: 1, Size: number.Draw(t, "size"), Raw: number.Draw(t, "raw"),
+		Header: make([]byte, rapid.IntRange(0, 300).Draw(t, "header")),
+	}
+	for range rapid.IntRange(0, 5).Draw(t, "frames") {
+		v.Frames = append(v.Frames, codec.Frame{Raw: number.Draw(t, "raw"), Packed: number.Draw(t, "packed")})
+	}
+	if rapid.Bool().Draw(t, "right sum") {
+		v.Raw = 0
+		for _, f := range v.Frames {
+			v.Raw += f.Raw
+		}
+	}
+	g := rapid.SampledFrom([]codec.Geometry{{}, age, {Whole: true}}).Draw(t, "geometry")
+	traits := coldstore.Traits{Granularity: rapid.SampledFrom([]int64{1, mib}).Draw(t, "granularity")}
+	reads, err := Volume(v, []Span{{number.Draw(t, "offset"), number.Draw(t, "size")}}, g, traits, number.Draw(t, "gap"))
+	if err != nil {
+		return
+	}
+	for _, r := range reads {
+		if r.Range.Offset < 0 || r.Range.Size <= 0 || r.Range.Size > v.Size-r.Range.Offset || r.First < 0 || r.First >= r.Last || r.Last > len(v.Frames) {
+			t.Fatalf("read %+v of %d", r, v.Size)
+		}
+	}
 }

@@ -14,6 +14,11 @@ import (
 // abortTimeout bounds how long a sink may take to give up.
 const abortTimeout = 30 * time.Second
 
+// smallArchive is how many bytes of frames an archive has at least for its tail to be kept
+// and, for zstd, for padding that makes the tail short. A smaller one is less than
+// a MiB, and every read of it is of the whole.
+const smallArchive = 512 << 10
+
 // An outlet is one volume on its way out: it encrypts frames into the sink and
 // collects what the manifest says of the volume.
 type outlet struct {
@@ -74,14 +79,16 @@ func (out *outlet) finish(ctx, parent context.Context) error {
 
 // seal writes the trailer and closes the cipher.
 func (out *outlet) seal() error {
-	trailer, err := out.o.Compress.Trailer(out.v.Frames, out.g.Chunk > 0 && !out.g.Whole)
+	chunked := !out.g.Whole && out.g.Chunk > 0
+	// A small archive is read whole anyway: padding would only make it larger, and its tail is not kept.
+	large := chunked && out.packed >= out.o.small
+	trailer, err := out.o.Compress.Trailer(out.v.Frames, large)
 	if err != nil {
 		return err
 	}
 	plain := out.packed + int64(len(trailer))
 	header := int64(len(out.v.Header))
-	chunked := !out.g.Whole && out.g.Chunk > 0
-	if chunked {
+	if large {
 		// The cipher cannot have written the last chunk yet: it does not know that it is the last.
 		start := header + (plain-1)/out.g.Chunk*(out.g.Chunk+out.g.Tag)
 		if out.dst.n > start {
@@ -104,7 +111,9 @@ func (out *outlet) seal() error {
 	case out.g.Whole:
 		out.v.Header = nil
 	case chunked:
-		out.v.Tail = out.dst.take()
+		if large {
+			out.v.Tail = out.dst.take()
+		}
 		chunks := (plain + out.g.Chunk - 1) / out.g.Chunk
 		if out.v.Size != header+plain+chunks*out.g.Tag {
 			return out.badShape()

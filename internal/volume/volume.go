@@ -46,7 +46,9 @@ type Options struct {
 	// Open opens the sink of a volume when its first bytes come, and after
 	// Finish of the volume before has returned. ctx is done as soon as
 	// anything fails.
-	Open func(ctx context.Context, n int) (Sink, error)
+	Open  func(ctx context.Context, n int) (Sink, error)
+	small int64 // smallArchive; tests set it lower
+
 	// OnCut, if set, is called by Write or Boundary, in the caller's
 	// goroutine, when volume n has got its last raw byte and another volume
 	// begins; it is not called for the last volume. That is:
@@ -70,6 +72,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.First == 0 {
 		o.First = 1
+	}
+	if o.small == 0 {
+		o.small = smallArchive
 	}
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
