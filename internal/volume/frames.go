@@ -94,6 +94,7 @@ type frameReader struct {
 	d           codec.Decryptor
 	c           codec.Compressor
 	whole       bool
+	salvage     bool // read in order although the cipher has chunks, its end being damaged
 	first, last int
 
 	wg    sync.WaitGroup
@@ -175,7 +176,7 @@ func (r *frameReader) read() {
 		}
 		r.order <- j
 	}
-	if openErr == nil && r.last == len(r.v.Frames) {
+	if openErr == nil && !r.salvage && r.last == len(r.v.Frames) {
 		if err := plain.rest(); err != nil && r.ctx.Err() == nil {
 			r.end = fmt.Errorf("volume %d: %w", r.v.N, err)
 		}
@@ -235,6 +236,9 @@ func (r *frameReader) open() (plaintext, error) {
 			return nil, fmt.Errorf("%w: plaintext of %d bytes for frames of %d", codec.ErrDamaged, size, r.v.Packed())
 		case err == nil:
 			return seekable{at}, nil
+		case errors.Is(err, codec.ErrDamaged) && len(r.v.Tail) == 0:
+			// Perhaps only the last chunk, which is read on opening: what is before it is whole.
+			r.salvage = true
 		case !errors.Is(err, codec.ErrNotSeekable):
 			return nil, err
 		}
