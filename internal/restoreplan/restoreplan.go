@@ -94,6 +94,9 @@ func newIndex(v *manifest.Volume, g codec.Geometry) (*index, error) {
 		x.raw, x.packed = append(x.raw, raw), append(x.packed, packed)
 	}
 	n := len(v.Frames)
+	if v.Size <= 0 {
+		return nil, fmt.Errorf("plan volume %d: an archive of %d bytes: %w", v.N, v.Size, codec.ErrDamaged)
+	}
 	if x.raw[n] != v.Raw {
 		return nil, fmt.Errorf("plan volume %d: frames of %d bytes, and it has %d: %w", v.N, x.raw[n], v.Raw, codec.ErrDamaged)
 	}

@@ -34,8 +34,8 @@ type Upload struct {
 	part     []byte // being filled
 	lent     bool   // part is the pool's
 	size     int64  // of the parts sent on their way
-	ended    bool
-	keep     bool // completion was tried, and may have happened
+	ended    bool   // nothing more is taken: Complete or Abort was called
+	settled  bool   // Abort has nothing to do in the store: completed, given up, or perhaps completed
 
 	mu     sync.Mutex
 	leaves [][]treehash.Hash // by part
@@ -221,39 +221,51 @@ func (u *Upload) Complete(ctx context.Context, before func(Pending) error) (cold
 	if u.ended {
 		return coldstore.Archive{}, errEnded
 	}
-	if u.size == 0 && len(u.part) == 0 && u.err() == nil {
-		return coldstore.Archive{}, fmt.Errorf("upload %s: no bytes came: %w", u.what(), coldstore.ErrInvalid)
+	defer u.end(errEnded)
+	p, err := u.sendLast(ctx)
+	if err != nil {
+		return coldstore.Archive{}, err
+	}
+	if before != nil {
+		if err := before(p); err != nil {
+			return coldstore.Archive{}, err
+		}
+	}
+	a, err := complete(ctx, u.s, p, u.o)
+	if err != nil {
+		u.settled = unsettled(ctx, err)
+		return coldstore.Archive{}, fmt.Errorf("complete upload of %s: %w", u.what(), err)
+	}
+	u.settled = true
+	return a, nil
+}
+
+// sendLast sends the last part and waits for all.
+func (u *Upload) sendLast(ctx context.Context) (Pending, error) {
+	if err := u.err(); err != nil {
+		return Pending{}, err
 	}
 	// The parts still to come belong to ctx as well.
 	stop := context.AfterFunc(ctx, func() { u.cancel(context.Cause(ctx)) })
 	defer stop()
-	if len(u.part) > 0 && u.err() == nil {
+	if len(u.part) > 0 {
 		if err := u.send(); err != nil {
-			return coldstore.Archive{}, err
+			return Pending{}, err
 		}
+	}
+	if u.size == 0 {
+		return Pending{}, fmt.Errorf("upload %s: no bytes came: %w", u.what(), coldstore.ErrInvalid)
 	}
 	u.wg.Wait()
 	if err := u.err(); err != nil {
-		return coldstore.Archive{}, err
+		return Pending{}, err
 	}
 	p := Pending{UploadID: u.id, Name: u.a.Name, Size: u.size}
 	for _, l := range u.leaves {
 		p.Leaves = append(p.Leaves, l...)
 	}
 	p.TreeHash = treehash.Combine(p.Leaves)
-	if before != nil {
-		if err := before(p); err != nil {
-			return coldstore.Archive{}, err
-		}
-	}
-	u.keep = true
-	a, err := complete(ctx, u.s, p, u.o)
-	if err != nil {
-		u.keep = unsettled(ctx, err)
-		return coldstore.Archive{}, fmt.Errorf("complete upload of %s: %w", u.what(), err)
-	}
-	u.end(nil)
-	return a, nil
+	return p, nil
 }
 
 // unsettled says that a completion that ended with err may have happened.
@@ -281,22 +293,19 @@ func complete(ctx context.Context, s coldstore.Uploader, p Pending, o Options) (
 // Abort gives the upload up. It returns when no part is on its way any more. It may be
 // called at any time, also by defer: after a Complete that succeeded, or that may have, the store is left alone.
 func (u *Upload) Abort(ctx context.Context) error {
-	if u.ended {
-		return nil
-	}
 	u.end(errGivenUp)
-	if u.id == "" || u.keep {
+	if u.id == "" || u.settled {
 		return nil
 	}
-	return retry(ctx, u.o, func() error {
-		if err := u.s.AbortUpload(ctx, u.id); err != nil {
-			return fmt.Errorf("give up upload of %s: %w", u.what(), err)
-		}
-		return nil
-	})
+	err := retry(ctx, u.o, func() error { return u.s.AbortUpload(ctx, u.id) })
+	if err != nil {
+		return fmt.Errorf("give up upload of %s: %w", u.what(), err)
+	}
+	u.settled = true
+	return nil
 }
 
-// end waits for what is on its way and gives all buffers back.
+// end stops what is on its way and gives all buffers back.
 func (u *Upload) end(err error) {
 	u.ended = true
 	u.cancel(err)

@@ -26,6 +26,9 @@ const framesAhead = 4
 // among those asked for, the rest is read too, and Frames itself returns
 // codec.ErrDamaged if the whole does not authenticate: frames given before may be forged then.
 //
+// An archive whose tail v does not have (a small one) is read in order too when
+// it cannot be opened: what is before a damaged end comes back.
+//
 // Frames also returns an error, and gives no frame, when the index contradicts
 // itself (codec.ErrDamaged) or does not have the frames asked for; and when ctx
 // is done. src is read by one goroutine, in order; fn is called in the

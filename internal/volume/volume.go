@@ -46,9 +46,7 @@ type Options struct {
 	// Open opens the sink of a volume when its first bytes come, and after
 	// Finish of the volume before has returned. ctx is done as soon as
 	// anything fails.
-	Open  func(ctx context.Context, n int) (Sink, error)
-	small int64 // smallArchive; tests set it lower
-
+	Open func(ctx context.Context, n int) (Sink, error)
 	// OnCut, if set, is called by Write or Boundary, in the caller's
 	// goroutine, when volume n has got its last raw byte and another volume
 	// begins; it is not called for the last volume. That is:
@@ -57,6 +55,8 @@ type Options struct {
 	// During the call Pos is (n+1, 0) and Offset is the number of bytes before the cut. It returns before
 	// Finish of volume n is called.
 	OnCut func(n int)
+
+	small int64 // smallArchive; tests set it lower
 }
 
 func (o Options) withDefaults() Options {
