@@ -1,6 +1,7 @@
 package localdir
 
 import (
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -32,9 +33,26 @@ func (c *clock) Advance(d time.Duration) {
 	c.t = c.t.Add(d)
 }
 
+// memDir is a directory in memory, where there is one: for tests that make many vaults and
+// do not depend on the file system.
+func memDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "firn-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
 func newStoreT(t testing.TB, o Options) *Store {
 	t.Helper()
-	s, err := Create(filepath.Join(t.TempDir(), "vault"), o)
+	return newStoreIn(t, memDir(t), o)
+}
+
+func newStoreIn(t testing.TB, dir string, o Options) *Store {
+	t.Helper()
+	s, err := Create(filepath.Join(dir, "vault"), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +80,7 @@ func TestConformance(t *testing.T) {
 				c := newClock()
 				o := o
 				o.Now = c.Now
-				s := newStoreT(t, o)
+				s := newStoreIn(t, t.TempDir(), o)
 				return storetest.Harness{
 					Store:   s,
 					Reopen:  func(t testing.TB) coldstore.Store { return reopen(t, s) },
