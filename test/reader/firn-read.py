@@ -37,22 +37,23 @@ def signed(digest, signature):
             open(f"{d}/{name}", "wb").write(data)
         return subprocess.run("openssl pkeyutl -verify -pubin -keyform DER -inkey key -rawin -in text -sigfile sig >&2", shell=True, cwd=d).returncode == 0
 
-def find():  # the set's manifests, decoded but not checked yet: snapshot -> [(header, file)]
+def find():  # the set's manifests, not checked yet: snapshot -> [(header, how to decode it)]
     found = {}
     for path in glob.glob(glob.escape(ARCHIVES) + b"/**/manifest*.jsonl*", recursive=True):
         try:
-            f = decode(path, *[SUFFIX[s] for s in reversed(os.path.basename(path).split(b".")[1:])])
-            h = json.loads(f.readline())
+            where = path, *[SUFFIX[s] for s in reversed(os.path.basename(path).split(b".")[1:])]
+            h = json.loads(decode(*where).readline())
             need(h["min-reader"] <= 1 and {k.removesuffix("64") for k in h["must"]} <= KNOWN, path, "needs a newer reader")
             if SET in (h["setid"].encode(), raw(h, "set")):
-                found.setdefault(h["snap"], []).append((h, f))
+                found.setdefault(h["snap"], []).append((h, where))
         except Exception as why:
             fault(path, why)
     need(len({h["setid"] for copies in found.values() for h, _ in copies}) == 1, "no set, or several sets, named", SET)
     return found
 
-def read(h, f, want):  # a manifest's header and records, all checked; None if its hash is not the one wanted
+def read(h, where, want):  # a manifest's header and records, all checked; None if its hash is not the one wanted
     records, changes, whole = [], [], hashlib.sha256()
+    f = decode(*where)
     f.seek(0)
     for line in f:
         before = whole.hexdigest()
@@ -77,7 +78,7 @@ def tree(found):  # path -> entry as of WHEN; fills volumes: (n, number) -> (hea
     need(heads, "no snapshot of that time")
     snap = max(heads, key=lambda h: h["n"])["snap"]
     while snap:
-        good = [m for m in (read(h, f, want) for h, f in found.get(snap, [])) if m]
+        good = [m for m in (read(h, where, want) for h, where in found.get(snap, [])) if m]
         need(good, "the manifest of", snap, "is missing, or not the one that the chain names")
         chain.insert(0, good[0])
         snap, want = good[0][0].get("base"), good[0][0].get("base-manifest")
@@ -122,7 +123,8 @@ def make(path, e):
 def dress(path, e):  # all but the content, in an order in which nothing undoes what came before
     os.geteuid() or os.chown(path, e.get("uid", 0), e.get("gid", 0), follow_symlinks=False)
     for name, value in e.get("xattrs", {}).items() | {(base64.b64decode(k), v) for k, v in e.get("xattrs64", {}).items()}:
-        os.setxattr(path, name, base64.b64decode(value), follow_symlinks=False)
+        try: os.setxattr(path, name, base64.b64decode(value), follow_symlinks=False)
+        except OSError as why: fault(path, why)
     e["type"] == "l" or os.chmod(path, int(e["mode"], 8))
     os.utime(path, ns=(e["mtime"][0] * 10**9 + e["mtime"][1],) * 2, follow_symlinks=False)
 
@@ -134,17 +136,15 @@ dirs = sorted((p for p in entries if entries[p]["type"] == "d"), key=order)
 for p in entries:
     need(all(entries.get(p[:i], {"type": "d"})["type"] == "d" for i in range(len(p)) if p[i] == ord("/")), "not below a directory:", p)
     os.makedirs(os.path.join(DEST, p if entries[p]["type"] == "d" else os.path.dirname(p)), exist_ok=True)
-for p in sorted(entries.keys() - set(dirs), key=lambda p: (address[p], order(p))):
+for p in sorted(entries.keys() - set(dirs), key=lambda p: (address[p], order(p))) + dirs[::-1]:
     path, names = os.path.join(DEST, p), (raw(entries[p], "links"), entries[p]["type"], address[p])
     try:
         if names[0] and names in first:
             os.link(first[names], path, follow_symlinks=False)
         else:
-            make(path, entries[p])
+            entries[p]["type"] == "d" or make(path, entries[p])
             first[names] = path
             dress(path, entries[p])
     except Exception as why:
         fault(path, why)
-for p in reversed(dirs):
-    dress(os.path.join(DEST, p), entries[p])
 sys.exit(1 if faults else 0)
