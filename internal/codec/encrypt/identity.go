@@ -12,6 +12,8 @@ import (
 	"filippo.io/age"
 	"filippo.io/age/agessh"
 	"filippo.io/age/plugin"
+
+	"github.com/firn-backup/firn/internal/codec"
 )
 
 // Identity is a private key that does not print itself and that may be used by
@@ -142,11 +144,11 @@ var errNeedsPassphrase = errors.New("it needs a passphrase, and there is nobody 
 func parseIdentityLines(text []byte, o IdentityOptions) ([]age.Identity, error) {
 	var ids []age.Identity
 	for n, line := range numberedLines(text) {
-		id, err := parseIdentity(line, o)
+		id, err := ParseIdentity(line, o)
 		if err != nil {
-			return nil, damaged(fmt.Sprintf("%s: line %d", o.Name, n), err)
+			return nil, fmt.Errorf("%s: line %d: %w", o.Name, n, err)
 		}
-		ids = append(ids, asIdentity(id))
+		ids = append(ids, id)
 	}
 	if len(ids) == 0 {
 		return nil, damaged(o.Name, errors.New("it holds no identity"))
@@ -154,7 +156,16 @@ func parseIdentityLines(text []byte, o IdentityOptions) ([]age.Identity, error) 
 	return ids, nil
 }
 
-// parseIdentity never repeats the line in its errors.
+// ParseIdentity reads one line of an identity file. Its errors are
+// codec.ErrDamaged and do not repeat the line.
+func ParseIdentity(line string, o IdentityOptions) (*Identity, error) {
+	id, err := parseIdentity(line, o)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", codec.ErrDamaged, err)
+	}
+	return asIdentity(id), nil
+}
+
 func parseIdentity(line string, o IdentityOptions) (age.Identity, error) {
 	var id age.Identity
 	var err error

@@ -84,7 +84,7 @@ func Unwrap(text, passphrase []byte) ([]byte, error) {
 		if len(noMatch.StanzaTypes) != 1 || noMatch.StanzaTypes[0] != "scrypt" {
 			return nil, noKey(Age, errors.New("it is not encrypted by a passphrase"))
 		}
-		return nil, fmt.Errorf("%w: wrong passphrase", codec.ErrNoKey)
+		return nil, fmt.Errorf("wrong passphrase: %w", codec.ErrNoKey)
 	}
 	if err != nil {
 		return nil, damaged(Age, err)
