@@ -6,8 +6,8 @@
 //
 // Concurrency: all methods of a store may be called from several goroutines.
 // Errors: every error names the operation and the object and wraps one of the
-// sentinels below where one fits. Retries: a store does not retry; package
-// transfer does, and only on ErrThrottled and ErrTemporary.
+// sentinels below where one fits; that of a call whose context has ended wraps the context's error. Retries: a store
+// does not retry; package transfer does, and only on ErrThrottled and ErrTemporary.
 package coldstore
 
 import (
@@ -69,9 +69,11 @@ type Archive struct {
 // NewArchive is what is told before the bytes.
 type NewArchive struct {
 	// Name is the id wanted, a slash-separated path of [A-Za-z0-9._=-] elements,
-	// of at most 900 bytes. Stores whose Traits say NamesKept use it as the id and
-	// refuse one that exists with ErrExists; others ignore it. Empty: the store
-	// makes an id.
+	// of at most 900 bytes; an element has 1 to 240 bytes and is not "." or "..".
+	// Stores whose Traits say NamesKept use it as the id and
+	// refuse one that exists with ErrExists, when the upload is created or when it is completed;
+	// others ignore it. A store may refuse, with ErrInvalid, a name that is the begin of
+	// another's path (a and a/b). Empty: the store makes an id.
 	Name        string
 	Description string // at most 1,024 characters of printable ASCII (0x20–0x7E)
 }
@@ -120,7 +122,8 @@ type Lister interface {
 
 	// List calls fn for every archive, in no particular order, and returns the time that the
 	// list is of. It stops at fn's first error and returns it. A store whose
-	// listing takes hours returns ErrNotReady when none is there yet. May be repeated.
+	// listing takes hours returns ErrNotReady when none is there yet. A store that finds archives
+	// damaged lists all others first and names the damaged ones in its error, ErrIntegrity. May be repeated.
 	List(ctx context.Context, fn func(Archive) error) (asOf time.Time, err error)
 }
 
@@ -128,14 +131,18 @@ type Lister interface {
 type Retriever interface {
 	// RequestRetrieval asks for r of an archive. A warm store answers Ready at once.
 	// It may be repeated: a store that has a fitting retrieval, running or ready,
-	// answers with that. If the answer is lost, ask again.
+	// answers with that; one fits if it covers r. If the answer is lost, ask again.
+	// ErrNotFound: no such archive. ErrInvalid: r is not aligned to the granularity or not within the archive, or
+	// the tier is unknown.
 	RequestRetrieval(ctx context.Context, archive string, r Range, o RetrievalOptions) (Retrieval, error)
 
-	// CheckRetrieval tells how a retrieval stands, by its token. ErrExpired: ask anew.
+	// CheckRetrieval tells how a retrieval stands, by its token. ErrExpired: ask anew; so too of
+	// a token that the store does not know, or not any more.
 	CheckRetrieval(ctx context.Context, token string) (Retrieval, error)
 
 	// OpenRetrieved reads size bytes at offset off of the archive (not of the
-	// retrieval's range, which must cover them). ErrNotReady, ErrExpired. The
+	// retrieval's range, which must cover them, else ErrInvalid); size is at least 1.
+	// The token decides, whatever else r says. ErrNotReady, ErrExpired. The
 	// reader returns ErrUnexpectedEOF rather than fewer bytes. May be repeated.
 	OpenRetrieved(ctx context.Context, r Retrieval, off, size int64) (io.ReadCloser, error)
 }
@@ -149,20 +156,23 @@ type Uploader interface {
 	CreateUpload(ctx context.Context, a NewArchive, partSize int64) (Upload, error)
 
 	// PutPart stores one part, at a multiple of the part size; only the last may be
-	// shorter. ErrIntegrity when data does not have that tree hash. May be repeated with
-	// the same or other data, also when the answer is lost. data is not kept.
+	// shorter. ErrIntegrity when data does not have that tree hash; what was there before is then there still.
+	// May be repeated with the same or other data, also when the answer is lost. data is not kept.
+	// ErrNotFound: no such upload, or one that has ended.
 	PutPart(ctx context.Context, uploadID string, off int64, data []byte, hash treehash.Hash) error
 
 	// ListParts tells which parts are there, by offset. ErrNotFound: no such upload.
 	ListParts(ctx context.Context, uploadID string) ([]Part, error)
 
-	// CompleteUpload makes the parts an archive: all size bytes, which must have
-	// that tree hash (ErrIntegrity), without gaps (ErrInvalid). If the answer is lost
+	// CompleteUpload makes the parts an archive: all size bytes, at least 1, which must have
+	// that tree hash (ErrIntegrity), without gaps (ErrInvalid). Such an error leaves the upload as
+	// it was, to be corrected and completed. If the answer is lost
 	// (ErrInDoubt): repeat it; a completed upload answers with its archive again,
-	// for a day at least, unless that was deleted.
+	// for a day at least, unless that was deleted (ErrNotFound).
 	CompleteUpload(ctx context.Context, uploadID string, size int64, hash treehash.Hash) (Archive, error)
 
-	// AbortUpload throws the parts away. Aborting what is not there succeeds.
+	// AbortUpload throws the parts away. Aborting what is not there succeeds; a completed
+	// upload's archive is not harmed.
 	AbortUpload(ctx context.Context, uploadID string) error
 
 	// ListUploads calls fn for every upload begun and not ended.
@@ -187,7 +197,7 @@ type Store interface {
 }
 
 // A Stater tells of one archive without a listing: an optional ability.
-// ErrNotFound when it is not there.
+// ErrNotFound when it is not there, ErrIntegrity when it is seen to be damaged.
 type Stater interface {
 	Stat(ctx context.Context, archive string) (Archive, error)
 }
