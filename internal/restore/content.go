@@ -213,6 +213,8 @@ type diskError struct{ err error }
 func (d *diskError) Error() string { return d.err.Error() }
 func (d *diskError) Unwrap() error { return d.err }
 
+var errHash = fmt.Errorf("%w: its content does not have the SHA-256 of the manifest", codec.ErrDamaged)
+
 // stream reads a content from the vault into w, and compares its SHA-256.
 func (c *contents) stream(ctx context.Context, e *snapshot.Entry, w io.Writer) error {
 	h := sha256.New()
@@ -243,19 +245,38 @@ func (c *contents) stream(ctx context.Context, e *snapshot.Entry, w io.Writer) e
 		}
 	}
 	if [32]byte(h.Sum(nil)) != e.Content.SHA256 {
-		return fmt.Errorf("%w: its content does not have the SHA-256 of the manifest", codec.ErrDamaged)
+		return errHash
 	}
 	return nil
 }
 
 func (c *contents) damaged(e *snapshot.Entry, err error) {
-	p := Problem{Kind: Damaged, Path: e.Path, Reason: err.Error()}
-	if c.at < len(c.r.volumes) {
-		if v := &c.r.volumes[c.at]; v.n == e.Content.N && c.vol != nil || v.lost != nil {
-			p.Archive = c.r.archive(v)
+	c.r.problem(Problem{Kind: Damaged, Path: e.Path, Archive: c.blame(e, err), Reason: err.Error()})
+}
+
+// blame names the archive that is at fault for the damage of a file, if that can be told.
+func (c *contents) blame(e *snapshot.Entry, err error) string {
+	if c.at >= len(c.r.volumes) {
+		return ""
+	}
+	v := &c.r.volumes[c.at]
+	if v.n != e.Content.N || v.vol < e.Content.Volume {
+		return ""
+	}
+	if err != errHash || v.vol == e.Content.Volume {
+		return c.r.archive(v) // the one at which reading ended, or the only one
+	}
+	// One of several: that in which damage was seen.
+	for i := c.at; i >= 0; i-- {
+		v := &c.r.volumes[i]
+		if v.n != e.Content.N || v.vol < e.Content.Volume {
+			break
+		}
+		if a := c.r.archive(v); slices.Contains(c.r.lost, a) || c.r.read.damagedIn(a) {
+			return a
 		}
 	}
-	c.r.problem(p)
+	return ""
 }
 
 // archive is the name of a planned volume's archive.

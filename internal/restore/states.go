@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/firn-backup/firn/internal/extract"
@@ -60,6 +61,13 @@ func (c *counter) damage(d transfer.Damage) {
 	} else {
 		c.more++
 	}
+}
+
+// damagedIn says whether damage to an archive was seen and not taken yet.
+func (c *counter) damagedIn(archive string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.ContainsFunc(c.damages, func(d transfer.Damage) bool { return d.Archive == archive })
 }
 
 func (c *counter) takeDamages() (ds []transfer.Damage, more int) {
