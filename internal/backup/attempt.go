@@ -51,7 +51,7 @@ func newRun(ctx context.Context, o *Options) (*run, error) {
 			}
 		}
 	}
-	if err := r.abortStale(ctx, snaps); err != nil {
+	if err := r.abortStale(ctx); err != nil {
 		return nil, err
 	}
 	p := plan(snaps, o)
@@ -174,14 +174,7 @@ func (r *run) settle(ctx context.Context, snap string) (bool, error) {
 
 // abortStale gives up the uploads that earlier runs of the set left open. The
 // set is locked, so none of them is another run's.
-func (r *run) abortStale(ctx context.Context, snaps []catalog.Snapshot) error {
-	running := false
-	for _, s := range snaps {
-		running = running || s.State == catalog.Running
-	}
-	if !running {
-		return nil
-	}
+func (r *run) abortStale(ctx context.Context) error {
 	var stale []string
 	err := r.o.Store.ListUploads(ctx, func(u coldstore.Upload) error {
 		if d, ok := manifest.ParseDescription(u.Description); ok && d.SetID == r.o.Set.ID {

@@ -54,7 +54,7 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	ctx := context.Background()
-	dir := t.TempDir()
+	dir := memory(t)
 	w := &world{t: t, tree: filepath.Join(dir, "tree"), clock: time.Date(2026, 11, 22, 2, 0, 0, 0, time.UTC)}
 	must(t, os.Mkdir(w.tree, 0o755))
 	var err error
@@ -78,6 +78,18 @@ func newWorld(t *testing.T) *world {
 	w.set = catalog.Set{ID: setID, Name: "tree", Label: "tree", Host: "here", Kind: "tree", Vault: "dir:" + w.vault.Root(), Root: w.tree, Created: w.clock}
 	must(t, w.db.PutSet(ctx, w.set))
 	return w
+}
+
+// memory is a directory in memory where there is one: these tests sync
+// thousands of times, and what they prove does not depend on a disk.
+func memory(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "firn-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }
 
 func must(t testing.TB, err error) {

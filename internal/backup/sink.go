@@ -113,7 +113,7 @@ func (r *run) openVolume(cks *checkpoints) func(context.Context, int) (volume.Si
 		if err != nil {
 			return nil, err
 		}
-		name := manifest.VolumeName(&r.snap.Header, n, attempt, ".tar", r.o.Compress.Ext(), r.o.Encrypt.Ext())
+		name := manifest.VolumeName(&r.snap.Header, n, attempt, r.o.Compress.Ext(), r.o.Encrypt.Ext())
 		s := r.newSink(ctx, name, r.describe("volume", n))
 		s.pending = func(p *catalog.Pending) error {
 			k, ok := cks.take(n)
