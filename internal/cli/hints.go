@@ -41,6 +41,7 @@ func hintFor(err error) string {
 		{app.ErrNoSet, "firn snapshots lists the sets"},
 		{app.ErrNameTaken, "--name NAME gives it another one, and so does a [set.NAME] in the config file"},
 		{app.ErrAmbiguous, "write ./NAME for a path here, HOST/NAME for another machine's set"},
+		{app.ErrNoKeyFile, "firn key import makes it from paper or from another key file; firn key new makes a new one"},
 		{codec.ErrNoKey, "the key it was encrypted for goes into the key file (firn key show says where), or into identities of the config file"},
 	} {
 		if errors.Is(err, x.err) {

@@ -123,6 +123,7 @@ stores are standard streams: tar, compressed by zstd, encrypted by age.
 		newLog(c),
 	)
 	add("manage",
+		newKey(c),
 		newVault(c),
 	)
 	add("about",

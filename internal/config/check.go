@@ -1,7 +1,6 @@
 package config
 
 import (
-	"encoding/base64"
 	"fmt"
 	"maps"
 	"net/url"
@@ -13,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/firn-backup/firn/internal/exclude"
+	"github.com/firn-backup/firn/internal/keyfile"
 	"github.com/firn-backup/firn/internal/snapshot"
 )
 
@@ -42,8 +42,8 @@ func (p *parser) check(c *Config) {
 		c.Identities[i] = p.absFile(index("identities", i), c.Identities[i])
 	}
 	for i, s := range c.Signers {
-		if !ValidSigner(s) {
-			p.fault(index("signers", i), "%q is not a public signing key as firn key show prints it", s)
+		if _, err := keyfile.ParseSigningKey(s); err != nil {
+			p.fault(index("signers", i), "%v", err)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Vaults)) {
@@ -58,14 +58,6 @@ func index(key string, i int) string { return fmt.Sprintf("%s[%d]", key, i) }
 
 // LogLevels are the levels of the log, most talkative first.
 func LogLevels() []string { return []string{"debug", "info", "warn", "error"} }
-
-// ValidSigner says whether s has the form in which public signing keys are
-// shown: "ed25519:" and 43 characters of unpadded base64url.
-func ValidSigner(s string) bool {
-	b, ok := strings.CutPrefix(s, "ed25519:")
-	raw, err := base64.RawURLEncoding.Strict().DecodeString(b)
-	return ok && err == nil && len(raw) == 32
-}
 
 func (p *parser) checkVault(v *Vault) {
 	key := "vault." + v.Name + ".url"

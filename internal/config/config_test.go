@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/keyfile"
 )
 
 const home = "/home/me"
@@ -31,12 +32,13 @@ func parse(t *testing.T, text string) (*Config, error) {
 
 func TestGood(t *testing.T) {
 	t.Parallel()
-	c, err := parse(t, `
+	signer := keyfile.FormatSigningKey(make([]byte, 32))
+	c, err := parse(t, strings.ReplaceAll(`
 log = "firn.log"
 log-level = "debug"
 host = "nb"
 identities = ["~/old-key.txt", "/etc/firn/key.txt", "keys/third.txt"]
-signers = ["ed25519:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"]
+signers = ["SIGNER"]
 
 [vault.offsite]
 url = "dir:~/nas/firn?delay=4h"
@@ -59,7 +61,7 @@ no-verify-frames = true
 
 [set]
 other = {paths = ["/etc"], incrementals = 0, volume-size = 1048576}
-`)
+`, "SIGNER", signer))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +69,7 @@ other = {paths = ["/etc"], incrementals = 0, volume-size = 1048576}
 	want := &Config{
 		File: "/home/me/.config/firn/config.toml", Log: &log, LogLevel: "debug", Host: "nb",
 		Identities: []string{"/home/me/old-key.txt", "/etc/firn/key.txt", "/home/me/.config/firn/keys/third.txt"},
-		Signers:    []string{"ed25519:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"},
+		Signers:    []string{signer},
 		Vaults:     map[string]*Vault{"offsite": {Name: "offsite", Line: 8, URL: "dir:/home/me/nas/firn?delay=4h"}},
 		Sets: map[string]*Set{
 			"documents": {
@@ -153,7 +155,7 @@ paths = ["/x"]
 		`2: log-level: must be one of debug, info, warn, error, not "loud"`,
 		`3: log: must be a string, not the number 7`,
 		`4: identities[0]: "~root/key": only ~ and ~/`,
-		`5: signers[0]: "ed25519:short" is not a public signing key`,
+		`5: signers[0]: signing key "ed25519:short"`,
 		`6: notify: not supported by this version yet`,
 		`9: vault.cloud.url: no such kind of vault`,
 		`10: vault.a/b: the name must not contain / or @`,

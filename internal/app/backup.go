@@ -1,0 +1,103 @@
+package app
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/firn-backup/firn/internal/backup"
+	"github.com/firn-backup/firn/internal/catalog"
+	"github.com/firn-backup/firn/internal/codec/encrypt"
+	"github.com/firn-backup/firn/internal/coldstore"
+	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/keyfile"
+)
+
+// BackupOptions put together what a run of one set needs but its vault and
+// signer: tree, codecs, what must be unchanged for an attempt to go on. warn
+// is told of what is left out although nothing excludes it.
+func (a *App) BackupOptions(ctx context.Context, t Target, warn func(path, reason string)) (backup.Options, *keyfile.Key, error) {
+	var o backup.Options
+	db, err := a.Catalog(ctx, true)
+	if err != nil {
+		return o, nil, err
+	}
+	key, err := a.EnsureKey()
+	if err != nil {
+		return o, nil, err
+	}
+	tr, err := a.OpenTree(t.Config, vaultDir(t.Set.Vault), warn)
+	if err != nil {
+		return o, nil, failure.Wrap(failure.KindOf(err), fmt.Errorf("set %s: %w", t.Set.Name, err))
+	}
+	comp, err := a.Compressor(t.Config)
+	if err != nil {
+		return o, nil, failure.Wrap(failure.Usage, fmt.Errorf("set %s: %w", t.Set.Name, err))
+	}
+	enc, err := a.Encryptor(t.Config, key)
+	if err != nil {
+		return o, nil, failure.Wrap(failure.Usage, fmt.Errorf("set %s: %w", t.Set.Name, err))
+	}
+	params, err := params(t, key)
+	if err != nil {
+		return o, nil, err
+	}
+	o = backup.Options{
+		Catalog: db, Tree: tr, Set: t.Set, Host: a.Host, Paths: t.Config.Paths,
+		Compress: comp, Encrypt: enc, Signer: key.Signer(), Params: params,
+		VolumeSize: t.Config.VolumeSize, NoVerify: t.Config.NoVerifyFrames, Checksum: t.Config.Checksum,
+		Now: a.Now, Rand: rand.Reader,
+	}
+	if t.Config.Incrementals != nil {
+		o.Incrementals = *t.Config.Incrementals
+		o.Full = o.Incrementals == 0
+	}
+	return o, key, nil
+}
+
+// params is all that must be unchanged for an interrupted attempt to go on.
+func params(t Target, key *keyfile.Key) (string, error) {
+	s := *t.Config
+	recipients := s.Recipients
+	if s.Encrypt == "" || s.Encrypt == encrypt.Age {
+		if len(s.Recipients)+len(s.RecipientFiles) == 0 {
+			recipients = key.Recipients()
+		}
+	}
+	// Bytes, as JSON keeps them: paths need not be UTF-8.
+	b, err := json.Marshal(struct {
+		Paths, Exclude, IfPresent [][]byte
+		OneFS                     bool
+		Compress, Encrypt         string
+		Recipients, Files         []string
+		VolumeSize                int64
+		Signer                    []byte
+	}{
+		raw(s.Paths), raw(s.Exclude), raw(s.ExcludeIfPresent), s.OneFileSystem,
+		s.Compress, s.Encrypt, slices.Sorted(slices.Values(recipients)), s.RecipientFiles, s.VolumeSize,
+		key.Signer().Public().(ed25519.PublicKey),
+	})
+	return string(b), err
+}
+
+func raw(list []string) [][]byte {
+	out := make([][]byte, len(list))
+	for i, s := range list {
+		out[i] = []byte(s)
+	}
+	return out
+}
+
+// OpenVaultFor opens the vault that a set goes to, the default one being made on
+// first use, and sees to it that a key file under a passphrase has its copy there.
+func (a *App) OpenVaultFor(ctx context.Context, set catalog.Set, key *keyfile.Key) (coldstore.Store, error) {
+	store, err := a.OpenStore(ctx, set.Vault, true)
+	if err != nil {
+		return nil, err
+	}
+	return store, a.StoreKey(ctx, store, set.Vault, key)
+}
+
