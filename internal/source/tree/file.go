@@ -85,9 +85,7 @@ func (f *file) begin(t *Tree, e *snapshot.Entry) error {
 	f.opened.fill(e)
 	if !same {
 		var err error
-		e.Xattrs, err = xattrs(
-			func(b []byte) (int, error) { return unix.Flistxattr(f.fd, b) },
-			func(attr string, b []byte) (int, error) { return unix.Fgetxattr(f.fd, attr, b) })
+		e.Xattrs, err = openXattrs(f.fd)
 		if err != nil {
 			return fmt.Errorf("read extended attributes: %w", err)
 		}

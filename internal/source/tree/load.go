@@ -35,17 +35,35 @@ func (t *Tree) Load(e *snapshot.Entry) error {
 			return &fs.PathError{Op: "read link", Path: "/" + e.Path, Err: err}
 		}
 	}
-	// The directory's descriptor in /proc is the one way for all types that neither
-	// follows links nor opens anything, before Linux 6.13's getxattrat.
-	file := "/proc/self/fd/" + strconv.Itoa(d.fd) + "/" + name
-	e.Xattrs, err = xattrs(
-		func(b []byte) (int, error) { return unix.Llistxattr(file, b) },
-		func(attr string, b []byte) (int, error) { return unix.Lgetxattr(file, attr, b) })
-	if err != nil {
+	if e.Xattrs, err = loadXattrs(d.fd, name, e.Type); err != nil {
 		return &fs.PathError{Op: "read extended attributes of", Path: "/" + e.Path, Err: err}
 	}
 	e.User, e.Group = t.owners.user(e.UID), t.owners.group(e.GID)
 	return nil
+}
+
+// loadXattrs reads the extended attributes of a name in a directory. Regular files
+// are opened for it: that takes a third of the time of the other way, which is
+// for all types, and for files that cannot be read: through the directory's descriptor
+// in /proc, the one way before Linux 6.13's listxattrat that neither
+// follows links nor opens anything.
+func loadXattrs(dir int, name string, typ snapshot.Type) ([]snapshot.Xattr, error) {
+	if typ == snapshot.File {
+		if fd, err := openFile(dir, name); err == nil {
+			defer unix.Close(fd)
+			return openXattrs(fd)
+		}
+	}
+	file := "/proc/self/fd/" + strconv.Itoa(dir) + "/" + name
+	return xattrs(
+		func(b []byte) (int, error) { return unix.Llistxattr(file, b) },
+		func(attr string, b []byte) (int, error) { return unix.Lgetxattr(file, attr, b) })
+}
+
+func openXattrs(fd int) ([]snapshot.Xattr, error) {
+	return xattrs(
+		func(b []byte) (int, error) { return unix.Flistxattr(fd, b) },
+		func(attr string, b []byte) (int, error) { return unix.Fgetxattr(fd, attr, b) })
 }
 
 func readLink(dir int, name string) (string, error) {

@@ -52,7 +52,7 @@ func (t *Tree) openRoots() (*rootSet, error) {
 	}
 	set := &rootSet{
 		byPath: make(map[string]*root), toward: make(map[string]bool),
-		skip: make(map[string]bool), skipIn: make(map[string]bool), skipID: make(map[fileID]bool), opener: newOpener(), dirs: newDirCache(),
+		skip: make(map[string]bool), skipIn: make(map[string]bool), skipID: make(map[fileID]bool), opener: t.opener, dirs: newDirCache(),
 	}
 	// A tree that is dropped without Close gives back its directories all the same.
 	runtime.AddCleanup(set, (*dirCache).close, set.dirs)

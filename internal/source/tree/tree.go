@@ -67,6 +67,7 @@ type Options struct {
 type Tree struct {
 	o      Options
 	roots  []rootPath
+	opener opener
 	owners owners
 	warnMu sync.Mutex
 
@@ -88,7 +89,7 @@ func New(o Options) (*Tree, error) {
 	if len(o.Paths) == 0 {
 		return nil, failure.Errorf(failure.Usage, "no path to back up was given")
 	}
-	t := &Tree{o: o}
+	t := &Tree{o: o, opener: newOpener()}
 	for _, p := range o.Paths {
 		full, err := absolute(p)
 		if err != nil {
