@@ -14,8 +14,10 @@ func (d *DB) LinkLeader(ctx context.Context, snap, group string) (e snapshot.Ent
 	if err != nil {
 		return e, false, d.fail("find a link", err)
 	}
-	page, err := d.page(ctx, `SELECT `+rowColumns+` FROM entries e WHERE `+valid+
-		` AND e.n = $2 AND e.grp = $3 ORDER BY e.path LIMIT 1`, v.chain, v.n, []byte(group))
+	// The plus keeps SQLite, which knows nothing of how many rows there are, from going through the
+	// whole chain by the primary key instead of using the index of link groups.
+	page, err := d.page(ctx, 1, false, `SELECT `+rowColumns+` FROM entries e WHERE +e.chain = $1 AND e.n = $2
+		AND e.grp = $3 ORDER BY e.path LIMIT 1`, v.chain, v.n, blob(group))
 	if err != nil || len(page) == 0 {
 		return e, false, d.fail("find a link of "+snap, err)
 	}

@@ -121,7 +121,7 @@ func (d *DB) byContent(ctx context.Context, snap string, v view, ranges []span, 
 	}
 	defer func() { err = closed(rows, err) }()
 	var s rowScan
-	dest := s.dest()
+	dest := s.dest(false)
 	for rows.Next() {
 		var r Row
 		if err := rows.Scan(dest...); err != nil {
@@ -224,13 +224,13 @@ func (d *DB) changes(ctx context.Context, v view, lo []byte) (page []changed, er
 	defer func() { err = closed(rows, err) }()
 	var s rowScan
 	var key sql.RawBytes
-	dest := append([]any{&key}, s.dest()...)
+	dest := append([]any{&key}, s.dest(false)...)
 	for size := 0; size < pageBytes && rows.Next(); size += s.size() + len(key) {
 		if err := rows.Scan(dest...); err != nil {
 			return nil, err
 		}
 		c := changed{key: bytes.Clone(key)}
-		if s.n.Valid {
+		if s.stat != nil {
 			c.row = new(Row)
 			if err := d.row(ctx, &s, c.row); err != nil {
 				return nil, err

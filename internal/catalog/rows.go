@@ -52,8 +52,12 @@ func (r *Row) damaged(err error) error {
 	return failure.Errorf(failure.Damaged, "catalog: entry %q: %w", r.Path, err)
 }
 
-// rowColumns are the columns that scanRow scans.
-const rowColumns = `e.path, e.n, e.until, e.stat, e.content, e.grp, e.more`
+// rowColumns are what rowScan scans; versionColumns too, when it is asked for versions. Every column
+// costs, so that they are two.
+const (
+	rowColumns     = `e.path, e.stat, e.content, e.grp, e.more`
+	versionColumns = rowColumns + `, e.n, e.until`
+)
 
 // valid picks the rows of the snapshot with the sequence number $2 of the chain $1.
 const valid = `e.chain = $1 AND e.n <= $2 AND (e.until IS NULL OR e.until > $2)`
@@ -64,8 +68,12 @@ type rowScan struct {
 	n, until                        sql.NullInt64
 }
 
-func (s *rowScan) dest() []any {
-	return []any{&s.key, &s.n, &s.until, &s.stat, &s.content, &s.group, &s.more}
+func (s *rowScan) dest(versions bool) []any {
+	dest := []any{&s.key, &s.stat, &s.content, &s.group, &s.more}
+	if versions {
+		dest = append(dest, &s.n, &s.until)
+	}
+	return dest
 }
 
 func (s *rowScan) size() int {
@@ -102,53 +110,59 @@ type walk struct {
 	d      *DB
 	chain  int64
 	n      int64
-	all    bool // also versions that ended before n
+	all    bool // every version of a path, not only the one valid in n
 	lo, hi []byte
-	past   int64 // with lo: the version after which to go on; 0 before all
+	past   int64 // with all: of lo, only versions after this one
 	desc   bool
+	rows   int // of the page before
 }
 
 // next returns the next page, which is empty at the end.
 func (w *walk) next(ctx context.Context) ([]Row, error) {
-	query := `SELECT ` + rowColumns + ` FROM entries e WHERE `
+	query := `SELECT ` + rowColumns + ` FROM entries e WHERE ` + valid + ` AND e.path >= $3`
+	args := []any{w.chain, w.n, w.lo}
 	if w.all {
-		query += `e.chain = $1 AND e.n <= $2`
-	} else {
-		query += valid
+		query = `SELECT ` + versionColumns + ` FROM entries e WHERE e.chain = $1 AND e.n <= $2 AND (e.path, e.n) > ($3, $4)`
+		args = append(args, w.past)
 	}
-	query += ` AND (e.path, e.n) > ($3, $4)`
-	args := []any{w.chain, w.n, w.lo, w.past}
 	if w.hi != nil {
-		query += ` AND e.path < $5`
 		args = append(args, w.hi)
+		query += ` AND e.path < $` + strconv.Itoa(len(args))
 	}
 	if w.desc {
 		query += ` ORDER BY e.path DESC, e.n DESC LIMIT `
 	} else {
 		query += ` ORDER BY e.path, e.n LIMIT `
 	}
-	page, err := w.d.page(ctx, query+strconv.Itoa(w.d.b.PageRows), args...)
+	page, err := w.d.page(ctx, w.rows, w.all, query+strconv.Itoa(w.d.b.PageRows), args...)
 	if err != nil || len(page) == 0 {
 		return nil, err
 	}
+	w.rows = len(page)
 	last := &page[len(page)-1]
-	if key := slashToNul([]byte(last.Path)); w.desc {
+	key := slashToNul([]byte(last.Path))
+	switch {
+	case w.desc:
 		w.hi = key
-	} else {
+	case w.all:
 		w.lo, w.past = key, last.n
+	default:
+		w.lo = nextKey(key)
 	}
 	return page, nil
 }
 
-// page runs a query and returns what it answers, up to pageBytes.
-func (d *DB) page(ctx context.Context, query string, args ...any) (page []Row, err error) {
+// page runs a query for rowColumns, or versionColumns, and returns what it answers, up to pageBytes;
+// about so many rows are expected.
+func (d *DB) page(ctx context.Context, expect int, versions bool, query string, args ...any) (page []Row, err error) {
 	rows, err := d.b.Read.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = closed(rows, err) }()
+	page = make([]Row, 0, expect)
 	var s rowScan
-	dest := s.dest()
+	dest := s.dest(versions)
 	for size := 0; size < pageBytes && rows.Next(); size += s.size() {
 		if err := rows.Scan(dest...); err != nil {
 			return nil, err

@@ -46,6 +46,7 @@ func Run(t *testing.T, target Target) {
 		{"Under", testUnder},
 		{"Rows", testRows},
 		{"NestedCalls", testNestedCalls},
+		{"LinkLeader", testLinkLeader},
 		{"Problems", testProblems},
 		{"Isolation", testIsolation},
 		{"Gone", testGone},

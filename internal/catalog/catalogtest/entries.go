@@ -1,7 +1,6 @@
 package catalogtest
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/internal/failure"
-	"github.com/firn-backup/firn/internal/manifest"
 	"github.com/firn-backup/firn/internal/snapshot"
 )
 
@@ -473,6 +471,44 @@ func testNestedCalls(t *testing.T, target Target) {
 	}
 }
 
+func testLinkLeader(t *testing.T, target Target) {
+	d := openDB(t, target)
+	linked := func(path, group string, size int64) *snapshot.Entry {
+		e := file(path, size)
+		e.LinkGroup = group
+		return e
+	}
+	for _, set := range []string{"A", "B"} { // link groups of different sets are different ones
+		d.set(set)
+		d.begin(set, set+"1", 1, "")
+		w := d.writer(set + "1")
+		for _, e := range []*snapshot.Entry{file("a", 1), linked("b", "g", 1), linked("c", "g", 1), linked("d", "h", 1)} {
+			d.ok(w.Put(d.ctx, e))
+		}
+		d.ok(w.Flush(d.ctx))
+		d.finish(set + "1")
+	}
+	d.begin("A", "A2", 2, "A1")
+	w := d.writer("A2")
+	d.ok(w.Put(d.ctx, linked("e", "g", 2)))
+	d.ok(w.Put(d.ctx, linked("f", "g", 2)))
+	d.ok(w.Put(d.ctx, linked("a\x01", "i\xff", 2)))
+	d.ok(w.Put(d.ctx, linked("a/1", "i\xff", 2)))
+	d.ok(w.Delete(d.ctx, "d"))
+	d.ok(w.Flush(d.ctx))
+	for _, c := range []struct{ snap, group, path string }{
+		{"A1", "g", "b"}, {"B1", "g", "b"}, {"A1", "h", "d"}, {"A2", "g", "e"}, {"A2", "i\xff", "a/1"}, {"A2", "h", ""}, {"A2", "", ""}, {"A1", "", ""},
+	} {
+		e, found, err := d.LinkLeader(d.ctx, c.snap, c.group)
+		d.ok(err)
+		if e.Path != c.path || found != (c.path != "") {
+			t.Errorf("leader of %q in %s is %q (%v), want %q", c.group, c.snap, e.Path, found, c.path)
+		}
+	}
+	_, _, err := d.LinkLeader(d.ctx, "A3", "g")
+	d.kind(failure.NotFound, err)
+}
+
 func testProblems(t *testing.T, target Target) {
 	d := openDB(t, target)
 	d.set("A")
@@ -539,74 +575,4 @@ func testGone(t *testing.T, target Target) {
 	d.kind(failure.NotFound, err)
 	d.kind(failure.NotFound, d.Entries(d.ctx, "a1", catalog.Query{}, nil))
 	d.kind(failure.NotFound, d.Changes(d.ctx, "a1", nil))
-}
-
-// testManyHandles: several users of one catalog, each with a set of its own, do not disturb each other.
-func testManyHandles(t *testing.T, target Target) {
-	open := target(t)
-	var wg sync.WaitGroup
-	for h := range 4 {
-		d := &db{open(200), t, t.Context()}
-		wg.Go(func() {
-			if err := d.life(fmt.Sprint("set", h)); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	wg.Wait()
-}
-
-// life is one set's: some snapshots, written and read. It is for goroutines, and returns its failures.
-func (d *db) life(set string) error {
-	if err := d.PutSet(d.ctx, catalog.Set{ID: set, Name: set}); err != nil {
-		return err
-	}
-	base := ""
-	for n := uint64(1); n <= 4; n++ {
-		id := fmt.Sprint(set, "-", n)
-		if err := d.Begin(d.ctx, attempt(set, id, n, base)); err != nil {
-			return err
-		}
-		w, err := d.EntryWriter(d.ctx, id)
-		if err != nil {
-			return err
-		}
-		for i := range 1000 {
-			if err := w.Put(d.ctx, file(fmt.Sprintf("f%04d", i), int64(n))); err != nil {
-				return err
-			}
-			if i%250 == 0 {
-				if err := w.PutPending(d.ctx, catalog.Pending{Snap: id, Volume: manifest.Volume{N: 1 + i/250}}); err != nil {
-					return err
-				}
-				if err := d.VolumeStored(d.ctx, id, 1+i/250, "x"); err != nil {
-					return err
-				}
-			}
-		}
-		if err := w.Flush(d.ctx); err != nil {
-			return err
-		}
-		if err := d.FinishStored(d.ctx, id, manifest.Hash{}, catalog.ArchiveRef{}, catalog.Totals{}); err != nil {
-			return err
-		}
-		var last []byte
-		sum := int64(0)
-		err = d.Entries(d.ctx, id, catalog.Query{}, func(e snapshot.Entry) error {
-			if bytes.Compare(last, []byte(e.Path)) >= 0 {
-				return fmt.Errorf("%q after %q", e.Path, last)
-			}
-			last = []byte(e.Path)
-			sum += e.Size
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		if sum != 1000*int64(n) {
-			return fmt.Errorf("%s: sizes are %d together", id, sum)
-		}
-		base = id
-	}
-	return nil
 }

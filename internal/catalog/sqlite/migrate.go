@@ -62,7 +62,7 @@ func current(ctx context.Context, db *sql.DB) (bool, error) {
 	var file, app, tables int64
 	var mode string
 	err := db.QueryRowContext(ctx, `SELECT u.user_version, a.application_id, j.journal_mode,
-		(SELECT COUNT(*) FROM sqlite_schema WHERE name <> 'goose_db_version')
+		(SELECT COUNT(*) FROM sqlite_schema WHERE name <> 'goose_db_version' AND name NOT LIKE 'sqlite\_%' ESCAPE '\')
 		FROM pragma_user_version u, pragma_application_id a, pragma_journal_mode j`).Scan(&file, &app, &mode, &tables)
 	switch {
 	case err != nil:

@@ -50,45 +50,46 @@ const (
 // there is none: for the user's eyes only. A file that is damaged, that belongs to
 // another program or that was made by a newer version is refused.
 func Open(ctx context.Context, path string, o Options) (*catalog.DB, error) {
-	db, err := open(ctx, path, o)
+	b, err := backend(ctx, path, o)
 	if err != nil {
 		return nil, fmt.Errorf("open catalog %s: %w", path, err)
 	}
-	return db, nil
+	return catalog.New(b), nil
 }
 
-func open(ctx context.Context, path string, o Options) (*catalog.DB, error) {
+func backend(ctx context.Context, path string, o Options) (catalog.Backend, error) {
+	var none catalog.Backend
 	path, err := filepath.Abs(path)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	if err := create(path); err != nil {
-		return nil, err
+		return none, err
 	}
 	if o.Wait == 0 {
 		o.Wait = 2 * time.Minute
 	}
 	read, err := sql.Open("sqlite", dsn(path, o, readCache))
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	read.SetMaxIdleConns(idleReads)
 	write, err := sql.Open("sqlite", dsn(path, o, writeCache))
 	if err != nil {
-		return nil, errors.Join(err, read.Close())
+		return none, errors.Join(err, read.Close())
 	}
 	write.SetMaxOpenConns(1)
 	if err := prepare(ctx, path, read, write); err != nil {
-		return nil, errors.Join(explain(path, err), read.Close(), write.Close())
+		return none, errors.Join(explain(path, err), read.Close(), write.Close())
 	}
-	return catalog.New(catalog.Backend{
+	return catalog.Backend{
 		Name: path, Read: read, Write: write,
 		Fsync: `PRAGMA synchronous = FULL`, NoFsync: `PRAGMA synchronous = NORMAL`,
 		// A bare question mark: numbered parameters are found by a search through all of them.
 		Placeholder: func(int) string { return "?" },
 		PageRows:    o.PageRows,
 		Explain:     func(err error) error { return explain(path, err) },
-	}), nil
+	}, nil
 }
 
 // create makes the file, and its directory, where it is not there. It must not open one that

@@ -53,6 +53,7 @@ CREATE TABLE entries (
     more    BLOB,
     PRIMARY KEY (chain, path, n)
 ) WITHOUT ROWID;
+CREATE INDEX entries_links ON entries (grp, path) WHERE grp IS NOT NULL;
 
 -- What an incremental put or ended.
 CREATE TABLE changes (
