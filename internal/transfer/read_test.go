@@ -30,8 +30,10 @@ func archive(data []byte) (*memStore, *manifest.Volume) {
 func TestReaderAtProperty(t *testing.T) {
 	t.Parallel()
 	data := noise(2, 12*mib+12345)
+	_, v := archive(data)
 	rapid.Check(t, func(t *rapid.T) {
-		m, v := archive(data)
+		m := newMemStore()
+		m.archives["a"] = data
 		var ps pauser
 		have := make([]bool, 14)
 		var rs []coldstore.Retrieval
@@ -58,7 +60,7 @@ func TestReaderAtProperty(t *testing.T) {
 		defer cancel()
 		r := NewReaderAt(ctx, m, v, rs, Options{Sleep: ps.sleep}, func(d Damage) { t.Fatalf("damage %+v", d) })
 		pos := int64(0)
-		for range rapid.IntRange(1, 12).Draw(t, "reads") {
+		for range rapid.IntRange(1, 8).Draw(t, "reads") {
 			size := rapid.SampledFrom([]int{1, 17, 4096, 65552, mib, 3 * mib}).Draw(t, "size")
 			if rapid.Bool().Draw(t, "jump") {
 				pos = rapid.Int64Range(0, v.Size+100).Draw(t, "pos")

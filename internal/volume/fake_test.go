@@ -267,14 +267,13 @@ func (d *fakeDecrypt) ReadAt(p []byte, off int64) (int, error) {
 
 // store keeps finished volumes, and fails or blocks where told.
 type store struct {
-	mu       sync.Mutex
-	volumes  []*stored
-	aborted  int
-	events   []string
-	fail     func(op string, n int) error // "open", "write", "finish"
-	block    string                       // the operation that waits until its context is done
-	blocked  chan struct{}                // closed when it waits
-	maxInUse int
+	mu      sync.Mutex
+	volumes []*stored
+	aborted int
+	events  []string
+	fail    func(op string, n int) error // "open", "write", "finish"
+	block   string                       // the operation that waits until its context is done
+	blocked chan struct{}                // closed when it waits
 }
 
 type stored struct {
