@@ -12,11 +12,13 @@ package keyfile
 import (
 	"crypto/ed25519"
 	cryptorand "crypto/rand"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"filippo.io/age"
@@ -28,7 +30,7 @@ import (
 const (
 	identityPrefix   = "AGE-SECRET-KEY-"
 	seedPrefix       = "FIRN-SIGNING-SEED-"
-	signingKeyPrefix = "firnsig"
+	signingKeyPrefix = "ed25519:"
 )
 
 // Key is what a key file holds. It does not print its secrets, whatever the
@@ -145,7 +147,7 @@ func (k *Key) Identities() []age.Identity { return slices.Clone(k.in().ids) }
 // Signer signs manifests; nil if the file has no signing seed.
 func (k *Key) Signer() ed25519.PrivateKey { return slices.Clone(k.in().signer) }
 
-// SigningKey is the public key of Signer as text (firnsig1…), "" without one.
+// SigningKey is the public key of Signer as text (ed25519:…), "" without one.
 func (k *Key) SigningKey() string {
 	if s := k.in().signer; s != nil {
 		return FormatSigningKey(s.Public().(ed25519.PublicKey))
@@ -153,17 +155,18 @@ func (k *Key) SigningKey() string {
 	return ""
 }
 
-// FormatSigningKey writes a public signing key as text.
-func FormatSigningKey(key ed25519.PublicKey) string { return bech32Encode(signingKeyPrefix, key) }
+// FormatSigningKey writes a public signing key as config and messages have it:
+// "ed25519:" and 43 characters of unpadded base64url.
+func FormatSigningKey(key ed25519.PublicKey) string {
+	return signingKeyPrefix + base64.RawURLEncoding.EncodeToString(key)
+}
 
 // ParseSigningKey reads what FormatSigningKey wrote. A fault is failure.Usage.
 func ParseSigningKey(text string) (ed25519.PublicKey, error) {
-	b, err := bech32Decode(signingKeyPrefix, text)
-	if err != nil {
-		return nil, failure.Errorf(failure.Usage, "signing key %q: %w", text, err)
-	}
-	if len(b) != ed25519.PublicKeySize {
-		return nil, failure.Errorf(failure.Usage, "signing key %q: %d bytes instead of %d", text, len(b), ed25519.PublicKeySize)
+	digits, ok := strings.CutPrefix(text, signingKeyPrefix)
+	b, err := base64.RawURLEncoding.Strict().DecodeString(digits)
+	if !ok || err != nil || len(b) != ed25519.PublicKeySize || FormatSigningKey(b) != text {
+		return nil, failure.Errorf(failure.Usage, "signing key %q: want %s and 43 characters", text, signingKeyPrefix)
 	}
 	return b, nil
 }

@@ -82,7 +82,7 @@ func encryptTo(t testing.TB, recipient string) []byte {
 func TestNew(t *testing.T) {
 	t.Parallel()
 	k := newKey(t)
-	if !strings.HasPrefix(k.Recipient(), "age1") || !strings.HasPrefix(k.SigningKey(), "firnsig1") || len(k.Identities()) != 1 ||
+	if !strings.HasPrefix(k.Recipient(), "age1") || !strings.HasPrefix(k.SigningKey(), "ed25519:") || len(k.Identities()) != 1 ||
 		len(k.Recipients()) != 1 || !k.Created().Equal(testTime) || k.Wrapped() || k.WrappedText() != "" {
 		t.Errorf("%v", k)
 	}
@@ -109,8 +109,8 @@ func TestNew(t *testing.T) {
 func TestParseSigningKey(t *testing.T) {
 	t.Parallel()
 	good := newKey(t).SigningKey()
-	for _, bad := range []string{"", "x", good[1:], good[:len(good)-1], strings.ToUpper(good), good + "q", newKey(t).Recipient(), "firnsig1" + good[9:],
-		bech32Encode(signingKeyPrefix, []byte("short"))} {
+	for _, bad := range []string{"", "x", good[1:], good[:len(good)-1], good + "A", good + "=", good + "\n", good[:8] + "=" + good[9:], good[:len(good)-1] + "B",
+		strings.Replace(good, "ed25519", "ED25519", 1), newKey(t).Recipient(), "ed25519:"} {
 		if _, err := ParseSigningKey(bad); failure.KindOf(err) != failure.Usage {
 			t.Errorf("%q: %v", bad, err)
 		}
