@@ -5,7 +5,9 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 
 	"github.com/firn-backup/firn/internal/backup"
@@ -20,33 +22,65 @@ import (
 // signer: tree, codecs, what must be unchanged for an attempt to go on. warn
 // is told of what is left out although nothing excludes it.
 func (a *App) BackupOptions(ctx context.Context, t Target, warn func(path, reason string)) (backup.Options, *keyfile.Key, error) {
-	var o backup.Options
+	// What can be wrong with the set comes before anything is made.
+	if _, err := a.Compressor(t.Config); err != nil {
+		return backup.Options{}, nil, failure.Wrap(failure.Usage, fmt.Errorf("set %s: %w", t.Set.Name, err))
+	}
 	db, err := a.Catalog(ctx, true)
 	if err != nil {
-		return o, nil, err
+		return backup.Options{}, nil, err
 	}
 	key, err := a.EnsureKey()
 	if err != nil {
-		return o, nil, err
+		return backup.Options{}, nil, err
 	}
+	o, err := a.options(t, key, warn)
+	o.Catalog = db
+	return o, key, err
+}
+
+// DryOptions are BackupOptions for a dry run: nothing is made that does not
+// exist, neither key nor catalog nor vault, but a vault that must exist does.
+func (a *App) DryOptions(ctx context.Context, t Target, warn func(path, reason string)) (backup.Options, error) {
+	if _, err := a.OpenStore(ctx, t.Set.Vault, false); err != nil && t.Set.Vault != a.DefaultVaultURL() {
+		return backup.Options{}, err
+	}
+	db, err := a.Catalog(ctx, false)
+	if err != nil && !errors.Is(err, ErrNoCatalog) {
+		return backup.Options{}, err
+	}
+	key, err := keyfile.Load(a.Paths.Key, nil)
+	if errors.Is(err, fs.ErrNotExist) { // one that is like the one to be made
+		key, err = keyfile.New(a.Now(), nil)
+	}
+	if err != nil {
+		return backup.Options{}, err
+	}
+	o, err := a.options(t, key, warn)
+	o.Catalog = db
+	return o, err
+}
+
+func (a *App) options(t Target, key *keyfile.Key, warn func(path, reason string)) (backup.Options, error) {
+	var o backup.Options
 	tr, err := a.OpenTree(t.Config, vaultDir(t.Set.Vault), warn)
 	if err != nil {
-		return o, nil, failure.Wrap(failure.KindOf(err), fmt.Errorf("set %s: %w", t.Set.Name, err))
+		return o, failure.Wrap(failure.KindOf(err), fmt.Errorf("set %s: %w", t.Set.Name, err))
 	}
 	comp, err := a.Compressor(t.Config)
 	if err != nil {
-		return o, nil, failure.Wrap(failure.Usage, fmt.Errorf("set %s: %w", t.Set.Name, err))
+		return o, failure.Wrap(failure.Usage, fmt.Errorf("set %s: %w", t.Set.Name, err))
 	}
 	enc, err := a.Encryptor(t.Config, key)
 	if err != nil {
-		return o, nil, failure.Wrap(failure.Usage, fmt.Errorf("set %s: %w", t.Set.Name, err))
+		return o, failure.Wrap(failure.Usage, fmt.Errorf("set %s: %w", t.Set.Name, err))
 	}
 	params, err := params(t, key)
 	if err != nil {
-		return o, nil, err
+		return o, err
 	}
 	o = backup.Options{
-		Catalog: db, Tree: tr, Set: t.Set, Host: a.Host, Paths: t.Config.Paths,
+		Tree: tr, Set: t.Set, Host: a.Host, Paths: t.Config.Paths,
 		Compress: comp, Encrypt: enc, Signer: key.Signer(), Params: params,
 		VolumeSize: t.Config.VolumeSize, NoVerify: t.Config.NoVerifyFrames, Checksum: t.Config.Checksum,
 		Now: a.Now, Rand: rand.Reader,
@@ -55,7 +89,7 @@ func (a *App) BackupOptions(ctx context.Context, t Target, warn func(path, reaso
 		o.Incrementals = *t.Config.Incrementals
 		o.Full = o.Incrementals == 0
 	}
-	return o, key, nil
+	return o, nil
 }
 
 // params is all that must be unchanged for an interrupted attempt to go on.
@@ -100,4 +134,3 @@ func (a *App) OpenVaultFor(ctx context.Context, set catalog.Set, key *keyfile.Ke
 	}
 	return store, a.StoreKey(ctx, store, set.Vault, key)
 }
-

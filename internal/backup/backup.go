@@ -130,7 +130,7 @@ func Run(ctx context.Context, o Options) (Result, error) {
 
 func (o *Options) check(dry bool) error {
 	switch {
-	case o.Catalog == nil, o.Tree == nil, o.Compress == nil, o.Encrypt == nil, o.Now == nil, o.Rand == nil:
+	case o.Catalog == nil && !dry, o.Tree == nil, o.Compress == nil, o.Encrypt == nil, o.Now == nil, o.Rand == nil:
 		return errors.New("backup: an option is missing")
 	case !dry && (o.Store == nil || o.Signer == nil):
 		return fmt.Errorf("backup: set %s: no vault or no signing key", o.Set.Name)

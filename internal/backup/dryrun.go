@@ -7,11 +7,12 @@ import (
 	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/manifest"
 	"github.com/firn-backup/firn/internal/snapshot"
+	"github.com/firn-backup/firn/internal/source"
 	"github.com/firn-backup/firn/internal/volume"
 )
 
-// DryRun tells what Run would do. It needs neither Store nor Signer and has
-// nothing that it could send or record anything with. With read set it also reads,
+// DryRun tells what Run would do. It needs neither Store nor Signer, nor a Catalog where there
+// is none yet, and has nothing that it could send or record anything with. With read set it also reads,
 // compresses and encrypts everything that Run would store, and throws it away;
 // otherwise it compares times and sizes only.
 func DryRun(ctx context.Context, o Options, read bool) (Result, error) {
@@ -19,9 +20,12 @@ func DryRun(ctx context.Context, o Options, read bool) (Result, error) {
 		return Result{}, err
 	}
 	r := &run{o: &o, rec: nowhere{}}
-	snaps, err := o.Catalog.Snapshots(ctx, o.Set.ID)
-	if err != nil && failure.KindOf(err) != failure.NotFound {
-		return Result{}, err
+	var snaps []catalog.Snapshot
+	var err error
+	if o.Catalog != nil {
+		if snaps, err = o.Catalog.Snapshots(ctx, o.Set.ID); err != nil && failure.KindOf(err) != failure.NotFound {
+			return Result{}, err
+		}
 	}
 	p := plan(snaps, &o)
 	r.base = p.base
@@ -139,3 +143,15 @@ func (nowhere) Put(context.Context, *snapshot.Entry) error      { return nil }
 func (nowhere) Refresh(context.Context, *snapshot.Entry) error  { return nil }
 func (nowhere) Delete(context.Context, string) error            { return nil }
 func (nowhere) Problem(context.Context, snapshot.Problem) error { return nil }
+
+// Count walks a tree and tells how many entries it has and how many bytes.
+func Count(ctx context.Context, t source.Tree) (entries, bytes int64, err error) {
+	err = t.Walk(ctx, func(items []source.Item) error {
+		for i := range items {
+			entries++
+			bytes += items[i].Entry.Size
+		}
+		return ctx.Err()
+	})
+	return entries, bytes, err
+}

@@ -220,7 +220,7 @@ func newKeyTrust(c *command) *cobra.Command {
 		Use:   "trust SIGNING-KEY",
 		Short: "Believe the snapshots that another key has signed",
 		Long: `Believe the snapshots that were signed by the secret of a public signing key
-(firnsig1…, as firn key show --public prints it on the other machine): another
+(ed25519:…, as firn key show --public prints it on the other machine): another
 machine's, or your own before the last one was lost.`,
 		Args: args(1, 1, "one public signing key"),
 		RunE: func(cmd *cobra.Command, keys []string) error {

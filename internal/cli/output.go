@@ -271,6 +271,25 @@ func (o *output) report(err error) int {
 	return code
 }
 
+// together is what several sets' errors amount to: the worst of them, the
+// others being told of here.
+func (o *output) together(errs []error) error {
+	var out error
+	for _, err := range errs {
+		switch {
+		case err == nil:
+		case out == nil:
+			out = err
+		case worst(exitCode(failure.KindOf(out)), exitCode(failure.KindOf(err))) != exitCode(failure.KindOf(out)):
+			o.report(out)
+			out = err
+		default:
+			o.report(err)
+		}
+	}
+	return out
+}
+
 // isTerminal says whether w is one.
 func isTerminal(w any) bool {
 	f, ok := w.(*os.File)

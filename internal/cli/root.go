@@ -115,6 +115,9 @@ stores are standard streams: tar, compressed by zstd, encrypted by age.
 			root.AddCommand(x)
 		}
 	}
+	add("work",
+		newBackup(c),
+	)
 	add("look",
 		newSnapshots(c),
 		newLs(c),

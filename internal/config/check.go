@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/url"
@@ -18,9 +19,17 @@ import (
 
 // Limits of volume-size, in bytes.
 const (
-	minVolume = 1 << 20
+	minVolume = 64 << 10
 	maxVolume = 1 << 40
 )
+
+// CheckVolumeSize says what is wrong with a volume size; 0 is the default.
+func CheckVolumeSize(n int64) error {
+	if n != 0 && (n < minVolume || n > maxVolume) {
+		return errors.New("must be 64 KiB to 1 TiB")
+	}
+	return nil
+}
 
 // check holds the values against each other and makes paths absolute.
 func (p *parser) check(c *Config) {
@@ -116,8 +125,10 @@ func (p *parser) checkSet(c *Config, s *Set) {
 		p.fault(at("encrypt"), "%q: must be age, openpgp or none", s.Encrypt)
 	}
 	p.checkRecipients(s, at)
-	if key := at("volume-size"); s.VolumeSize != 0 && p.good(key) && (s.VolumeSize < minVolume || s.VolumeSize > maxVolume) {
-		p.fault(key, "must be 1 MiB to 1 TiB")
+	if key := at("volume-size"); p.good(key) {
+		if err := CheckVolumeSize(s.VolumeSize); err != nil {
+			p.fault(key, "%v", err)
+		}
 	}
 }
 
