@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"io/fs"
@@ -122,7 +123,8 @@ func (w *walk) readDir(n *node, s *scratch) (int, []*task) {
 		n.blocks = []block{{found: found}}
 		return len(found), children
 	}
-	names := slices.Clone(s.names)
+	names := s.names
+	s.names = nil // these are kept
 	n.blocks = make([]block, (len(names)+blockNames-1)/blockNames)
 	tasks := make([]*task, len(n.blocks))
 	d.users.Add(int32(len(tasks)))
@@ -144,12 +146,13 @@ func (n *node) failed(op string, err error) (int, []*task) {
 	return 0, nil
 }
 
-// readNames reads the names in the directory fd into s.names.
+// readNames reads the names in the directory fd into s.names. The text of those
+// that came in one answer of the kernel is one string.
 func (s *scratch) readNames(fd int) error {
 	if s.dirents == nil {
 		s.dirents = make([]byte, 64<<10)
 	}
-	s.blob, s.ends, s.names = s.blob[:0], s.ends[:0], s.names[:0]
+	s.names = s.names[:0]
 	for {
 		n, err := unix.ReadDirent(fd, s.dirents)
 		if err == unix.EINTR {
@@ -159,8 +162,10 @@ func (s *scratch) readNames(fd int) error {
 			return err
 		}
 		if n <= 0 {
-			break
+			return nil
 		}
+		s.blob, s.ends = s.blob[:0], s.ends[:0]
+		first := len(s.names)
 		// struct linux_dirent64: inode, offset, length of the record, type, name.
 		for b := s.dirents[:n]; len(b) > 19; {
 			size := int(binary.NativeEndian.Uint16(b[16:]))
@@ -168,7 +173,7 @@ func (s *scratch) readNames(fd int) error {
 				return errors.New("the kernel's answer cannot be read")
 			}
 			text := b[19:size]
-			if i := slices.Index(text, 0); i >= 0 {
+			if i := bytes.IndexByte(text, 0); i >= 0 {
 				text = text[:i]
 			}
 			if string(text) != "." && string(text) != ".." {
@@ -178,17 +183,12 @@ func (s *scratch) readNames(fd int) error {
 			}
 			b = b[size:]
 		}
+		all, begin := string(s.blob), 0
+		for i, end := range s.ends {
+			s.names[first+i].s = all[begin:end]
+			begin = end
+		}
 	}
-	all, begin := string(s.blob), 0
-	for i, end := range s.ends {
-		s.names[i].s = all[begin:end]
-		begin = end
-	}
-	const keep = 1 << 20
-	if cap(s.blob) > keep {
-		s.blob = nil
-	}
-	return nil
 }
 
 // addNames makes sure that the ways to other roots are among the names.
