@@ -2,7 +2,6 @@ package restore
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -213,41 +212,15 @@ type diskError struct{ err error }
 func (d *diskError) Error() string { return d.err.Error() }
 func (d *diskError) Unwrap() error { return d.err }
 
-var errHash = fmt.Errorf("%w: its content does not have the SHA-256 of the manifest", codec.ErrDamaged)
-
 // stream reads a content from the vault into w, and compares its SHA-256.
 func (c *contents) stream(ctx context.Context, e *snapshot.Entry, w io.Writer) error {
-	h := sha256.New()
-	vol, off, left := e.Content.Volume, e.Content.Offset, e.Content.Stored
-	for left > 0 {
-		x, raw, err := c.volume(ctx, e.Content.N, vol)
-		if err != nil {
-			return err
+	open := func(vol int) (*retrieval.Volume, int64, error) { return c.volume(ctx, e.Content.N, vol) }
+	return retrieval.ReadContent(ctx, &e.Content, open, func(b []byte) error {
+		if _, err := w.Write(b); err != nil {
+			return &diskError{err}
 		}
-		for left > 0 && off < raw {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			b, err := x.At(off)
-			if err != nil {
-				return err
-			}
-			b = b[:min(int64(len(b)), left)]
-			h.Write(b)
-			if _, err := w.Write(b); err != nil {
-				return &diskError{err}
-			}
-			off, left = off+int64(len(b)), left-int64(len(b))
-		}
-		vol, off = vol+1, off-raw
-		if off > 0 {
-			return fmt.Errorf("%w: its address is outside of volume %d", codec.ErrDamaged, vol-1)
-		}
-	}
-	if [32]byte(h.Sum(nil)) != e.Content.SHA256 {
-		return errHash
-	}
-	return nil
+		return nil
+	})
 }
 
 func (c *contents) damaged(e *snapshot.Entry, err error) {
@@ -263,7 +236,7 @@ func (c *contents) blame(e *snapshot.Entry, err error) string {
 	if v.n != e.Content.N || v.vol < e.Content.Volume {
 		return ""
 	}
-	if err != errHash || v.vol == e.Content.Volume {
+	if !errors.Is(err, retrieval.ErrHash) || v.vol == e.Content.Volume {
 		return c.r.archive(v) // the one at which reading ended, or the only one
 	}
 	// One of several: that in which damage was seen.

@@ -8,7 +8,6 @@ import (
 
 	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/internal/codec"
-	"github.com/firn-backup/firn/internal/coldstore"
 	"github.com/firn-backup/firn/internal/extract"
 	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/manifest"
@@ -319,7 +318,7 @@ func (p *planner) volume(ctx context.Context, n uint64, vol int, spans []restore
 	}
 	// Of a volume that is needed for the most part all is read, and so checked.
 	if p.whole && n == p.r.snap.N || sum(plan.reads)*4 >= v.Size*3 {
-		plan.reads = []restoreplan.Read{{Range: coldstore.Range{Size: v.Size}, Last: len(v.Frames)}}
+		plan.reads = retrieval.All(v)
 		plan.all = true
 	}
 	p.r.res.Plan.Archives++

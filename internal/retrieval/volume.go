@@ -2,8 +2,10 @@ package retrieval
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"iter"
 	"sort"
@@ -12,6 +14,7 @@ import (
 	"github.com/firn-backup/firn/internal/coldstore"
 	"github.com/firn-backup/firn/internal/manifest"
 	"github.com/firn-backup/firn/internal/restoreplan"
+	"github.com/firn-backup/firn/internal/snapshot"
 	"github.com/firn-backup/firn/internal/transfer"
 	"github.com/firn-backup/firn/internal/volume"
 )
@@ -80,6 +83,9 @@ type Volume struct {
 	cur  frame
 	err  error // of cur
 	has  bool
+
+	sum    hash.Hash // of the frames so far; nil: there is nothing to compare it with
+	hashed int       // frames in sum
 }
 
 type frame struct {
@@ -103,6 +109,9 @@ func (d *Desk) Open(ctx context.Context, v *manifest.Volume, reads []restoreplan
 		rs = append(rs, rt)
 	}
 	x := &Volume{v: v, reads: reads, starts: make([]int64, len(v.Frames)+1)}
+	if v.RawSHA256 != nil {
+		x.sum = sha256.New()
+	}
 	for i, f := range v.Frames {
 		x.starts[i+1] = x.starts[i] + f.Raw
 	}
@@ -153,6 +162,11 @@ func readEnd(src io.ReaderAt, v *manifest.Volume, r coldstore.Range, g codec.Geo
 	return err
 }
 
+// All are the reads of a whole volume.
+func All(v *manifest.Volume) []restoreplan.Read {
+	return []restoreplan.Read{{Range: coldstore.Range{Size: v.Size}, Last: len(v.Frames)}}
+}
+
 // Whole makes a range that is all of an archive the zero Range, which more retrievals cover.
 func Whole(r coldstore.Range, size int64) coldstore.Range {
 	if r.Offset == 0 && r.Size >= size {
@@ -187,7 +201,13 @@ func (x *Volume) At(off int64) ([]byte, error) {
 	return x.cur.raw[off-x.cur.off:], nil
 }
 
-func (x *Volume) advance() { x.cur, x.err, x.has = x.next() }
+func (x *Volume) advance() {
+	x.cur, x.err, x.has = x.next()
+	if x.sum != nil && x.has && x.err == nil && x.cur.i == x.hashed {
+		x.sum.Write(x.cur.raw)
+		x.hashed++
+	}
+}
 
 // Finish reads on to the end of what was retrieved, so that everything was looked at.
 // The error is that of the first frame from here on that cannot be had.
@@ -207,7 +227,49 @@ func (x *Volume) Finish() error {
 		x.advance()
 	}
 	x.Close()
+	if first == nil && x.sum != nil && x.hashed == len(x.v.Frames) && [32]byte(x.sum.Sum(nil)) != *x.v.RawSHA256 {
+		first = fmt.Errorf("archive %s: %w: its stream does not have the SHA-256 of the manifest", x.v.Archive, codec.ErrDamaged)
+	}
 	return first
+}
+
+// ErrHash is what ReadContent returns for a content that is there, but is another one.
+var ErrHash = fmt.Errorf("%w: the content does not have the SHA-256 of the manifest", codec.ErrDamaged)
+
+// ReadContent calls fn with the bytes of a content, in order, and compares their
+// SHA-256 at the end. open gives the volumes, by number, and the sizes of their streams.
+func ReadContent(ctx context.Context, c *snapshot.Content, open func(vol int) (x *Volume, raw int64, err error), fn func([]byte) error) error {
+	h := sha256.New()
+	vol, off, left := c.Volume, c.Offset, c.Stored
+	for left > 0 {
+		x, raw, err := open(vol)
+		if err != nil {
+			return err
+		}
+		for left > 0 && off < raw {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			b, err := x.At(off)
+			if err != nil {
+				return err
+			}
+			b = b[:min(int64(len(b)), left)]
+			h.Write(b)
+			if err := fn(b); err != nil {
+				return err
+			}
+			off, left = off+int64(len(b)), left-int64(len(b))
+		}
+		vol, off = vol+1, off-raw
+		if off > 0 {
+			return fmt.Errorf("%w: its address is outside of volume %d", codec.ErrDamaged, vol-1)
+		}
+	}
+	if [32]byte(h.Sum(nil)) != c.SHA256 {
+		return ErrHash
+	}
+	return nil
 }
 
 // Close ends the reading.
