@@ -7,6 +7,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -16,12 +17,19 @@ import (
 // Set by the linker (see Makefile); empty in a build by `go run` or `go install`.
 var version, commit, date string
 
+// memoryLimit is where the garbage collector begins to work harder, in bytes: the
+// buffers of a backup live for long and the collector would let as much again pile up.
+const memoryLimit = 128 << 20
+
 func main() {
 	os.Exit(run())
 }
 
 // run lets a first signal end the work in good order, and a second one at once.
 func run() int {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	context.AfterFunc(ctx, stop)

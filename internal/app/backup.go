@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"runtime"
 	"slices"
 
 	"github.com/firn-backup/firn/internal/backup"
@@ -17,6 +18,10 @@ import (
 	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/keyfile"
 )
+
+// maxWorkers bounds the compressing goroutines: each takes some 20 MiB, and a
+// backup stays below 200 MiB on any machine.
+const maxWorkers = 4
 
 // BackupOptions put together what a run of one set needs but its vault and
 // signer: tree, codecs, what must be unchanged for an attempt to go on. warn
@@ -82,7 +87,7 @@ func (a *App) options(t Target, key *keyfile.Key, warn func(path, reason string)
 	o = backup.Options{
 		Tree: tr, Set: t.Set, Host: a.Host, Paths: t.Config.Paths,
 		Compress: comp, Encrypt: enc, Signer: key.Signer(), Params: params,
-		VolumeSize: t.Config.VolumeSize, NoVerify: t.Config.NoVerifyFrames, Checksum: t.Config.Checksum,
+		Workers: min(runtime.GOMAXPROCS(0), maxWorkers), VolumeSize: t.Config.VolumeSize, NoVerify: t.Config.NoVerifyFrames, Checksum: t.Config.Checksum,
 		Now: a.Now, Rand: rand.Reader,
 	}
 	if t.Config.Incrementals != nil {

@@ -31,6 +31,9 @@ func newRun(ctx context.Context, o *Options) (*run, error) {
 	if err := o.check(false); err != nil {
 		return nil, err
 	}
+	if o.Transfer.Pool == nil { // the part buffers of one volume are those of the next
+		o.Transfer.Pool = transfer.NewPool(max(o.Transfer.Parallel, transfer.DefaultParallel) + 1)
+	}
 	r := &run{o: o}
 	snaps, err := o.Catalog.Snapshots(ctx, o.Set.ID)
 	if err != nil {

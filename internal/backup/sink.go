@@ -2,6 +2,7 @@ package backup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -76,7 +77,8 @@ func (s *sink) Finish(ctx context.Context, v *manifest.Volume) error {
 		return s.r.w.PutPending(ctx, pend)
 	})
 	if err != nil {
-		return fmt.Errorf("store %s: %w", s.name, err)
+		// Where the outcome is unknown this does nothing: the journal knows, and the next run settles it.
+		return errors.Join(fmt.Errorf("store %s: %w", s.name, err), s.Upload.Abort(context.WithoutCancel(ctx)))
 	}
 	v.Archive = a.ID
 	if err := s.stored(ctx, v); err != nil {
