@@ -86,7 +86,7 @@ type jsonRun struct {
 
 func (c *command) listRuns(ctx context.Context, a *app.App, set string, limit int) error {
 	list := []jsonRun{}
-	t := newTable("STARTED", "TOOK", "COMMAND", "SET", "EXIT", "RUN", "SUMMARY")
+	t := newTable("STARTED", ">TOOK", "COMMAND", "SET", ">EXIT", "RUN", "SUMMARY")
 	db, err := a.Catalog(ctx, false)
 	if err != nil && !noCatalog(err) {
 		return err

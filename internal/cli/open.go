@@ -7,8 +7,8 @@ import (
 	"io"
 	"os"
 	"strings"
-	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -85,26 +85,49 @@ func (c *command) ask(ctx context.Context, prompt string) ([]byte, error) {
 	}
 }
 
-// table prints rows in columns; the first is the header.
+// table prints rows in columns; the first is the header. A column whose header
+// begins with ">" is set to the right.
 type table struct {
-	b strings.Builder
-	w *tabwriter.Writer
+	right []bool
+	rows  [][]string
 }
 
 func newTable(header ...string) *table {
 	t := &table{}
-	t.w = tabwriter.NewWriter(&t.b, 0, 0, 2, ' ', 0)
+	for i, h := range header {
+		var right bool
+		header[i], right = strings.CutPrefix(h, ">")
+		t.right = append(t.right, right)
+	}
 	t.row(header...)
 	return t
 }
 
-func (t *table) row(cells ...string) { fmt.Fprintln(t.w, strings.Join(cells, "\t")) }
+func (t *table) row(cells ...string) { t.rows = append(t.rows, cells) }
 
 // print writes the table, without blanks at the ends of lines.
 func (t *table) print(o *output) {
-	_ = t.w.Flush() // into memory
-	for line := range strings.Lines(t.b.String()) {
-		o.printf("%s\n", strings.TrimRight(line, " \n"))
+	width := make([]int, len(t.right))
+	for _, r := range t.rows {
+		for i, cell := range r {
+			width[i] = max(width[i], utf8.RuneCountInString(cell))
+		}
+	}
+	for _, r := range t.rows {
+		var b strings.Builder
+		for i, cell := range r {
+			pad := strings.Repeat(" ", width[i]-utf8.RuneCountInString(cell))
+			if t.right[i] {
+				cell = pad + cell
+			} else {
+				cell += pad
+			}
+			if i > 0 {
+				b.WriteString("  ")
+			}
+			b.WriteString(cell)
+		}
+		o.printf("%s\n", strings.TrimRight(b.String(), " "))
 	}
 }
 

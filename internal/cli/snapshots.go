@@ -91,7 +91,7 @@ func snapshotJSON(set catalog.Set, s catalog.Snapshot) jsonSnapshot {
 
 func (c *command) listSnapshots(ctx context.Context, a *app.App, sets []catalog.Set) error {
 	list := []jsonSnapshot{}
-	t := newTable("SET", "N", "DATE", "KIND", "ENTRIES", "SIZE", "STORED", "SNAPSHOT")
+	t := newTable("SET", ">N", "DATE", "KIND", ">ENTRIES", ">SIZE", ">STORED", "SNAPSHOT")
 	unfinished := 0
 	for _, set := range sets {
 		db, err := a.Catalog(ctx, false)

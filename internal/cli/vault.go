@@ -181,7 +181,7 @@ func (c *command) showVault(ctx context.Context, url string, s coldstore.Lister)
 		return err
 	}
 	v := jsonVault{URL: url, Exists: true, Archives: &archives, Size: &size, AsOf: stampJSON(asOf), MinDays: s.Traits().MinDays}
-	t := newTable("CONTENT", "ARCHIVES", "SIZE")
+	t := newTable("CONTENT", ">ARCHIVES", ">SIZE")
 	for _, what := range slices.Sorted(maps.Keys(by)) {
 		v.Kinds = append(v.Kinds, *by[what])
 		t.row(what, count(by[what].Archives), units.Size(by[what].Size))
