@@ -37,7 +37,7 @@ func (b *builder) attributes() {
 	b.file("attributes/acl", []byte("acl"))
 	b.xattr("attributes/acl", "system.posix_acl_access", access)
 	b.mkdir("attributes/acl dir")
-	b.xattr("attributes/acl dir", "system.posix_acl_access", access)
+	b.xattr("attributes/acl dir", "system.posix_acl_access", ACL(1, 7, NoID, 2, 5, 54321, 4, 0, NoID, 16, 5, NoID, 32, 1, NoID))
 	b.xattr("attributes/acl dir", "system.posix_acl_default", ACL(1, 7, NoID, 2, 5, 1234, 4, 5, NoID, 16, 5, NoID, 32, 5, NoID))
 	b.mkdir("attributes/default only")
 	b.xattr("attributes/default only", "system.posix_acl_default", ACL(1, 7, NoID, 4, 0, NoID, 32, 0, NoID))

@@ -28,6 +28,8 @@ func Diff(t testing.TB, a, b string) {
 func Differences(t testing.TB, a, b string) string {
 	t.Helper()
 	mustrun.Tool(t, "rsync")
+	Removable(t, a)
+	Removable(t, b)
 	var s strings.Builder
 	for _, way := range [][2]string{{a, b}, {b, a}} {
 		cmd := exec.Command("rsync", "-aHAXni", "--checksum", "--delete", "--modify-window=-1", "--8-bit-output", "--exclude=/deep", way[0]+"/", way[1]+"/")

@@ -7,6 +7,7 @@ package sourcetest
 import (
 	"bytes"
 	"encoding/binary"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -36,6 +37,7 @@ func Hostile(t testing.TB, dir string, without ...Part) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	Removable(t, dir)
 	b.names()
 	b.links()
 	b.sparse()
@@ -54,6 +56,23 @@ func Hostile(t testing.TB, dir string, without ...Part) {
 		b.deep()
 	}
 	b.settle()
+}
+
+// Removable has the directories below dir made writable at the end of the test, so that
+// not only root can remove them.
+func Removable(t testing.TB, dir string) {
+	if os.Geteuid() == 0 {
+		return
+	}
+	t.Cleanup(func() {
+		// What this does not reach, it leaves to whoever removes it to complain about.
+		_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.IsDir() {
+				_ = os.Chmod(path, 0o700)
+			}
+			return nil
+		})
+	})
 }
 
 // builder makes files. It fails the test where it cannot.

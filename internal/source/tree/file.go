@@ -22,6 +22,7 @@ type file struct {
 	head    []byte             // what is left of a sparse file's map
 	extents []tarstream.Extent // what is left of the data, the current one first
 	stored  int64
+	pread   func(fd int, p []byte, off int64) (int, error) // unix.Pread
 	faults  int
 	err     error // the first that reading met
 }
@@ -47,7 +48,7 @@ func (t *Tree) Open(e *snapshot.Entry) (source.File, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: "/" + e.Path, Err: err}
 	}
-	f := &file{fd: fd}
+	f := &file{fd: fd, pread: unix.Pread}
 	if err := f.begin(t, e); err != nil {
 		unix.Close(fd)
 		return nil, &fs.PathError{Op: "open", Path: "/" + e.Path, Err: err}
@@ -142,7 +143,7 @@ func (f *file) readAt(p []byte, off int64) int {
 		return len(p)
 	}
 	for {
-		n, err := unix.Pread(f.fd, p, off)
+		n, err := f.pread(f.fd, p, off)
 		switch {
 		case err == unix.EINTR:
 			continue

@@ -156,6 +156,60 @@ func TestReadErrors(t *testing.T) {
 	}
 }
 
+// TestBadSectors: what lies behind a place that cannot be read is read, until
+// there are too many such places.
+func TestBadSectors(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "f")
+	content := bytes.Repeat([]byte("x"), 1<<20)
+	if err := os.WriteFile(path, content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	tree := open(t, Options{Paths: []string{path}})
+	e := sourcetest.Walk(t, tree)[0].Entry
+	for name, bad := range map[string]func(page int64) bool{
+		"one":  func(page int64) bool { return page == 7 },
+		"last": func(page int64) bool { return page == 255 },
+		"many": func(page int64) bool { return page >= 100 },
+	} {
+		in, err := tree.Open(&e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		calls := 0
+		in.(*file).pread = func(fd int, p []byte, off int64) (int, error) {
+			page := off / 4096
+			if bad(page) {
+				calls++
+				return 0, unix.EIO
+			}
+			end := page + 1
+			for end < 256 && !bad(end) {
+				end++
+			}
+			return unix.Pread(fd, p[:min(int64(len(p)), end*4096-off)], off)
+		}
+		var b bytes.Buffer
+		n, err := io.CopyBuffer(&b, struct{ io.Reader }{in}, make([]byte, 10_000))
+		if err != nil || n != 1<<20 {
+			t.Errorf("%s: %d bytes, %v", name, n, err)
+		}
+		want := bytes.Clone(content)
+		for page := range int64(256) {
+			if bad(page) {
+				clear(want[page*4096 : (page+1)*4096])
+			}
+		}
+		if !bytes.Equal(b.Bytes(), want) || calls > maxFaults {
+			t.Errorf("%s: other bytes are zeros, after %d attempts", name, calls)
+		}
+		if err := in.Check(); err == nil || !strings.Contains(err.Error(), "read error") {
+			t.Errorf("%s: Check: %v", name, err)
+		}
+		in.Close()
+	}
+}
+
 // TestAccessTime: a backup leaves no trace in a file of one's own.
 func TestAccessTime(t *testing.T) {
 	t.Parallel()
