@@ -3,7 +3,6 @@ package tarstream
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -247,7 +246,7 @@ func sameContent(t *testing.T, path string, size int64, content []byte, extents 
 			t.Error(err)
 		}
 		if !bytes.Equal(got, content[:x.Size]) {
-			t.Error(fmt.Sprintf("%q differs in %v", path, x))
+			t.Errorf("%q differs in %v", path, x)
 		}
 		content = content[x.Size:]
 	}

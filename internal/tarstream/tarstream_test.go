@@ -18,18 +18,6 @@ import (
 	"github.com/firn-backup/firn/internal/snapshot"
 )
 
-// write makes a whole tar stream of one member.
-func write(t testing.TB, e *snapshot.Entry, content []byte, sparse bool, linkTo string) []byte {
-	t.Helper()
-	b, err := AppendHeader(nil, e, int64(len(content)), sparse, linkTo)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b = append(b, content...)
-	b = append(b, make([]byte, Padding(int64(len(content))))...)
-	return append(b, Trailer[:]...)
-}
-
 func TestPadding(t *testing.T) {
 	for stored, want := range map[int64]int{0: 0, 1: 511, 511: 1, 512: 0, 513: 511, 1 << 40: 0, 1<<40 + 1: 511} {
 		if got := Padding(stored); got != want {

@@ -156,10 +156,3 @@ func (a *ahead) need(t *task, released int, s *scratch) bool {
 	}
 	return false
 }
-
-// push gives the first tasks.
-func (a *ahead) push(tasks ...*task) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.pushLocked(tasks)
-}

@@ -205,7 +205,7 @@ func realPath(full string) string {
 }
 
 // below is the roots below path, or at it, but for those that lie in one of
-// these.
+// these themselves.
 func (set *rootSet) below(path string) (roots []*root) {
 	for _, r := range set.roots {
 		if !snapshot.Below(r.path, path) {
