@@ -83,7 +83,7 @@ func hostile() []member {
 		})},
 		{e: with(file("d/fifo"), func(e *snapshot.Entry) { e.Type = snapshot.Fifo })},
 		{e: with(file("d/null"), func(e *snapshot.Entry) { e.Type, e.Major, e.Minor = snapshot.CharDev, 1, 3 })},
-		{e: with(file("d/blk"), func(e *snapshot.Entry) { e.Type, e.Major, e.Minor = snapshot.BlkDev, 4095, 1<<20 - 1 })},
+		{e: with(file("d/blk"), func(e *snapshot.Entry) { e.Type, e.Major, e.Minor = snapshot.BlkDev, 4095, 1<<20-1 })},
 		{e: file("d/z hard"), linkTo: "d/plain"},
 		{e: file("d/z hard\xff"), linkTo: "d/" + long + "/" + long + "/" + long},
 		{e: file("d/z fifo"), linkTo: "d/fifo"},
