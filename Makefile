@@ -9,7 +9,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.dat
 FUZZTIME ?= 10s
 STATICCHECK := $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build install test bench lint fuzz soak reader clean
+.PHONY: build install test bench lint fuzz soak reader session clean
 
 build: ## the program, as bin/firn
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/firn ./cmd/firn
@@ -46,8 +46,11 @@ fuzz: ## every fuzz target for FUZZTIME
 soak: ## the long tests: hours of kills, gigabytes, a million files
 	FIRN_SOAK=1 $(GO) test -timeout 6h ./...
 
-reader: ## the independent reader of docs/design/format.md against the frozen samples
-	$(GO) test -count=1 -run 'Reader|Sample' ./...
+reader: ## the independent reader made from docs/design/format.md
+	$(GO) test -count=1 ./test/reader
+
+session: ## the session in README.md, from the real program
+	docs/session.sh
 
 clean:
 	rm -rf bin
