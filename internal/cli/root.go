@@ -117,6 +117,8 @@ stores are standard streams: tar, compressed by zstd, encrypted by age.
 	}
 	add("work",
 		newBackup(c),
+		newRestore(c),
+		newVerify(c),
 	)
 	add("look",
 		newSnapshots(c),
