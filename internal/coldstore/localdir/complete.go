@@ -61,6 +61,13 @@ func (s *Store) complete(ctx context.Context, id string, size int64, hash treeha
 	case !errors.Is(err, coldstore.ErrNotFound):
 		return nil, err
 	}
+	open, err := s.isOpen(u)
+	if err != nil {
+		return nil, err
+	}
+	if !open { // its data is gone
+		return nil, s.notFound()
+	}
 	if err := checkParts(u.sorted(), u.head.PartSize, size, hash); err != nil {
 		return nil, err
 	}
@@ -148,17 +155,28 @@ func (s *Store) commitArchive(ctx context.Context, m *meta) error {
 	if err := s.checkFree(m.ID); err != nil {
 		return fmt.Errorf("archive %s: %w", m.ID, err)
 	}
+	_, err = os.Lstat(s.uploadData(m.Upload))
+	moved := isAbsent(err)
+	if !moved {
+		if err := s.clearPlace(ctx, m.ID); err != nil {
+			return err
+		}
+	}
 	for _, path := range []string{s.metaPath(m.ID), s.archivePath(m.ID)} {
 		if err := durable.MkdirAll(filepath.Dir(path), dirPerm); err != nil {
 			return err
 		}
 	}
 	s.at("archive directories made")
-	if _, err := os.Lstat(s.uploadData(m.Upload)); isAbsent(err) {
-		if err := s.recognize(m); err != nil {
+	if moved {
+		is, err := s.recognize(m.ID, m.Size, m.TreeHash)
+		if err != nil {
 			return err
 		}
-	} else if err := s.moveData(ctx, m); err != nil {
+		if !is { // another has taken the name, and was deleted
+			return s.notFound()
+		}
+	} else if err := s.moveData(m); err != nil {
 		return err
 	}
 	if err := durable.SyncDir(filepath.Dir(s.archivePath(m.ID))); err != nil {
@@ -173,7 +191,7 @@ func (s *Store) commitArchive(ctx context.Context, m *meta) error {
 }
 
 // moveData moves an upload's data to its place.
-func (s *Store) moveData(ctx context.Context, m *meta) error {
+func (s *Store) moveData(m *meta) error {
 	from, to := s.uploadData(m.Upload), s.archivePath(m.ID)
 	info, err := os.Lstat(from)
 	if err != nil {
@@ -187,24 +205,37 @@ func (s *Store) moveData(ctx context.Context, m *meta) error {
 			return err
 		}
 	}
-	// Data without a meta file is what another completion, cut short, left; that
-	// one has lost the name. Or it is an archive whose meta file was lost: never to be overwritten.
-	if _, err := os.Lstat(to); err == nil {
-		claimed, err := s.claimed(ctx, m.ID)
-		if err != nil {
-			return err
-		}
-		if !claimed {
-			return fmt.Errorf("%s is in the way, and no meta file tells what it is: %w", to, coldstore.ErrExists)
-		}
-	} else if !isAbsent(err) {
-		return err
-	}
 	s.at("before the move")
 	if err := os.Rename(from, to); err != nil {
 		return err
 	}
 	s.at("data moved")
+	return nil
+}
+
+// clearPlace makes sure that what lies in an archive's place, without a meta file, may be overwritten:
+// what a deletion cut short left, or another upload's completion; that one has lost the name
+// then. An archive whose meta file was lost is never overwritten.
+func (s *Store) clearPlace(ctx context.Context, archive string) error {
+	path := s.archivePath(archive)
+	if _, err := os.Lstat(path); isAbsent(err) {
+		return nil
+	}
+	if err := s.tidyDeleting(ctx, &Tidied{}); err != nil {
+		return err
+	}
+	if _, err := os.Lstat(path); isAbsent(err) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	claimed, err := s.claimed(ctx, archive)
+	if err != nil {
+		return err
+	}
+	if !claimed {
+		return fmt.Errorf("%s is in the way, and no meta file tells what it is: %w", path, coldstore.ErrExists)
+	}
 	return nil
 }
 
@@ -223,25 +254,27 @@ func truncate(path string, size int64) error {
 	return err
 }
 
-// recognize says whether the data in an archive's place is this upload's, moved there by a completion
-// that was cut short. It reads all of it.
-func (s *Store) recognize(m *meta) error {
-	path := s.archivePath(m.ID)
-	f, err := os.Open(path)
+// recognize says whether the data in an archive's place has that size and
+// tree hash. It reads all of it, and syncs it: what was read may have come from the cache.
+func (s *Store) recognize(archive string, size int64, hash treehash.Hash) (bool, error) {
+	f, err := os.Open(s.archivePath(archive))
 	if isAbsent(err) {
-		return s.notFound()
+		return false, nil
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() || info.Size() != size {
+		return false, err
+	}
 	h := treehash.New()
 	if _, err := io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{f}, make([]byte, 4*treehash.LeafSize)); err != nil {
-		return err
+		return false, err
 	}
-	if h.Size() != m.Size || h.Sum() != m.TreeHash {
-		return fmt.Errorf("the data %s is not this upload's: %w", path, coldstore.ErrNotFound)
+	if h.Size() != size || h.Sum() != hash {
+		return false, nil
 	}
-	// What was read may have come from the cache.
-	return durable.SyncData(f)
+	return true, durable.SyncData(f)
 }

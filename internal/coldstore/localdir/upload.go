@@ -335,11 +335,15 @@ func (s *Store) isOpen(u *upload) (bool, error) {
 	if taken {
 		return false, nil
 	}
-	_, err = os.Lstat(s.archivePath(u.head.ID))
+	info, err := os.Lstat(s.archivePath(u.head.ID))
 	if isAbsent(err) {
 		return false, nil
 	}
-	return err == nil, err
+	if err != nil {
+		return false, err
+	}
+	size, _ := u.whole()
+	return info.Size() == size, nil
 }
 
 // ListUploads calls fn for every open upload. Those that cannot be read are told in the error, after all others.
@@ -433,38 +437,42 @@ func (s *Store) dropUpload(ctx context.Context, u *upload) error {
 	if !open {
 		return nil
 	}
-	_, err = os.Lstat(s.uploadData(id))
-	moved := isAbsent(err)
-	if err := s.removeUpload(id); err != nil {
+	mine, err := s.hasMoved(u)
+	if err != nil {
 		return err
 	}
-	if !moved {
-		return nil
+	if mine {
+		// Moved data goes before the log, which alone tells what it is.
+		if err := removeIfThere(s.archivePath(u.head.ID)); err != nil {
+			return err
+		}
+		s.at("moved data removed")
+		s.removeEmptyParents(u.head.ID)
 	}
-	s.at("moved upload forgotten")
-	claimed, err := s.claimed(ctx, u.head.ID)
-	if err != nil || claimed {
-		return err
-	}
-	if err := removeIfThere(s.archivePath(u.head.ID)); err != nil {
-		return err
-	}
-	s.removeEmptyParents(u.head.ID)
-	return nil
+	return s.removeUpload(id)
 }
 
-// claimed says whether an open upload, having moved its data, is about to become the archive id.
+// hasMoved says whether what lies in the place of an upload's archive, without a meta file, is this upload's data, moved
+// there by a completion that was cut short. It reads all of it, to be sure: no doubt may cost an archive that has
+// only lost its meta file.
+func (s *Store) hasMoved(u *upload) (bool, error) {
+	if _, err := os.Lstat(s.uploadData(u.head.Upload)); !isAbsent(err) {
+		return false, err
+	}
+	size, hash := u.whole()
+	return s.recognize(u.head.ID, size, hash)
+}
+
+// claimed says whether the data in an archive's place, without a meta file, is that of any upload.
 func (s *Store) claimed(ctx context.Context, archive string) (bool, error) {
 	found := false
 	err := s.walkUploads(ctx, func(id string) error {
 		u, err := s.peekUpload(id)
-		if err != nil || u.head.ID != archive {
+		if err != nil || u.head.ID != archive || found {
 			return nil // what cannot be read can claim nothing
 		}
-		if _, err := os.Lstat(s.uploadData(id)); isAbsent(err) {
-			found = true
-		}
-		return nil
+		found, err = s.hasMoved(u)
+		return err
 	})
 	return found, err
 }

@@ -152,6 +152,17 @@ func (u *upload) sorted() []coldstore.Part {
 	return parts
 }
 
+// whole are size and tree hash of all parts together, as of the last refresh.
+func (u *upload) whole() (size int64, hash treehash.Hash) {
+	parts := u.sorted()
+	hashes := make([]treehash.Hash, len(parts))
+	for i, p := range parts {
+		size += p.Size
+		hashes[i] = p.TreeHash
+	}
+	return size, treehash.Combine(hashes)
+}
+
 // appendLine adds a line to a log that was opened for appending.
 func appendLine(f *os.File, line any) error {
 	text, err := json.Marshal(line)

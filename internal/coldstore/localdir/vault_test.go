@@ -5,14 +5,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/firn-backup/firn/internal/coldstore"
 	"github.com/firn-backup/firn/internal/coldstore/storetest"
 	"github.com/firn-backup/firn/internal/failure"
-	"github.com/firn-backup/firn/internal/mustrun"
 	"github.com/firn-backup/firn/treehash"
 )
 
@@ -421,131 +419,6 @@ func TestTornLog(t *testing.T) {
 		s = reopen(t, s)
 		if _, err := s.CompleteUpload(t.Context(), u.ID, 2*minPart, treehash.Sum(data)); err != nil {
 			t.Errorf("%q: %v", torn, err)
-		}
-	}
-}
-
-// tmpfs mounts a file system of that many bytes.
-func tmpfs(t *testing.T, options string) string {
-	t.Helper()
-	mustrun.Root(t)
-	dir := t.TempDir()
-	if err := syscall.Mount("firn-test", dir, "tmpfs", 0, options); err != nil {
-		mustrun.Skip(t, "cannot mount a tmpfs: "+err.Error())
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
-func TestFullDisk(t *testing.T) {
-	t.Parallel()
-	ctx := t.Context()
-	s, err := Create(filepath.Join(tmpfs(t, "size=3m"), "vault"), Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	first := storetest.Bytes(minPart, 1)
-	storetest.Upload(t, s, coldstore.NewArchive{Name: "first"}, minPart, first)
-	data := storetest.Bytes(3*minPart, 2)
-	u, err := s.CreateUpload(ctx, coldstore.NewArchive{Name: "big"}, minPart)
-	if err != nil {
-		t.Fatal(err)
-	}
-	small, err := s.CreateUpload(ctx, coldstore.NewArchive{Name: "small"}, minPart)
-	if err != nil {
-		t.Fatal(err)
-	}
-	storetest.PutParts(t, s, small, data[:10])
-	for off := int64(0); err == nil && off < 3*minPart; off += minPart {
-		err = s.PutPart(ctx, u.ID, off, data[off:off+minPart], treehash.Sum(data[off:off+minPart]))
-	}
-	if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), s.root) || strings.Contains(err.Error(), "\n") || errors.Is(err, coldstore.ErrTemporary) {
-		t.Fatalf("full disk: %v", err)
-	}
-	parts, err := s.ListParts(ctx, u.ID)
-	if err != nil || len(parts) == 0 || len(parts) > 1 {
-		t.Errorf("parts: %v, %v", parts, err)
-	}
-	if there := checkWhole(t, s, map[string][]byte{"first": first}); len(there) != 1 {
-		t.Errorf("archives %v", there)
-	}
-	// With the disk full to the last byte, deleting works, and then so does the rest.
-	filler := filepath.Join(filepath.Dir(s.root), "filler")
-	_ = os.WriteFile(filler, make([]byte, 3*minPart), 0o600)
-	if _, err := s.CompleteUpload(ctx, small.ID, 10, treehash.Sum(data[:10])); !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), s.root) {
-		t.Errorf("completed on a full disk: %v", err)
-	}
-	if there := checkWhole(t, s, map[string][]byte{"first": first}); len(there) != 1 {
-		t.Errorf("archives %v", there)
-	}
-	if err := s.Delete(ctx, "first"); err != nil {
-		t.Errorf("Delete: %v", err)
-	}
-	if err := os.Remove(filler); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.CompleteUpload(ctx, u.ID, minPart, treehash.Sum(data[:minPart])); err != nil {
-		t.Errorf("CompleteUpload: %v", err)
-	}
-	if _, err := s.CompleteUpload(ctx, small.ID, 10, treehash.Sum(data[:10])); err != nil {
-		t.Errorf("CompleteUpload: %v", err)
-	}
-	if there := checkWhole(t, s, map[string][]byte{"big": data[:minPart], "small": data[:10]}); len(there) != 2 {
-		t.Errorf("archives %v", there)
-	}
-}
-
-func TestReadOnly(t *testing.T) {
-	t.Parallel()
-	ctx := t.Context()
-	dir := tmpfs(t, "size=8m")
-	c := newClock()
-	s, err := Create(filepath.Join(dir, "vault"), Options{Now: c.Now})
-	if err != nil {
-		t.Fatal(err)
-	}
-	data := storetest.Bytes(1000, 1)
-	storetest.Upload(t, s, coldstore.NewArchive{Name: "a"}, minPart, data)
-	u, err := s.CreateUpload(ctx, coldstore.NewArchive{Name: "b"}, minPart)
-	if err != nil {
-		t.Fatal(err)
-	}
-	storetest.PutParts(t, s, u, data)
-	if err := syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
-		t.Fatal(err)
-	}
-	s = reopen(t, s)
-	if there := checkWhole(t, s, map[string][]byte{"a": data}); len(there) != 1 {
-		t.Errorf("archives %v", there)
-	}
-	r, err := s.RequestRetrieval(ctx, "a", coldstore.Range{}, coldstore.RetrievalOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	rc, err := s.OpenRetrieved(ctx, r, 0, 1000)
-	if err != nil {
-		t.Fatal(err)
-	}
-	rc.Close()
-	if parts, err := s.ListParts(ctx, u.ID); err != nil || len(parts) != 1 {
-		t.Errorf("ListParts: %v, %v", parts, err)
-	}
-	_, create := s.CreateUpload(ctx, coldstore.NewArchive{Name: "c"}, minPart)
-	_, complete := s.CompleteUpload(ctx, u.ID, 1000, treehash.Sum(data))
-	_, tidy := s.Tidy(ctx, 0)
-	_, make := Create(filepath.Join(dir, "other"), Options{})
-	for what, err := range map[string]error{
-		"CreateUpload": create, "CompleteUpload": complete, "Tidy": tidy, "Create": make,
-		"PutPart": s.PutPart(ctx, u.ID, 0, data[1:], treehash.Sum(data[1:])),
-		"Delete":  s.Delete(ctx, "a"),
-		"Abort":   s.AbortUpload(ctx, u.ID),
-	} {
-		if !errors.Is(err, syscall.EROFS) || !strings.Contains(err.Error(), dir) || strings.Contains(err.Error(), "\n") {
-			t.Errorf("%s: %v", what, err)
 		}
 	}
 }
