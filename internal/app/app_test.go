@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/firn-backup/firn/internal/catalog"
+	"github.com/firn-backup/firn/internal/config"
 	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/snapshot"
 )
@@ -395,5 +396,18 @@ func TestFindSet(t *testing.T) {
 	}
 	if _, _, err := a.FindSnapshot(t.Context(), "both"); failure.KindOf(err) != failure.NotFound {
 		t.Errorf("no snapshot yet: %v", err)
+	}
+}
+
+// What the config file accepts as compression can be made, and nothing else can.
+func TestCompressSpecs(t *testing.T) {
+	t.Parallel()
+	a := newHome(t).open()
+	for _, spec := range []string{"zstd", "zstd:1", "zstd:19", "zstd:0", "zstd:20", "zstd:", "zstd:3x", "zstd:03", "gzip", "gzip:9", "gzip:10", "none", "none:1", "rot13", "bzip2:10", ":3"} {
+		_, made := a.Compressor(&config.Set{Compress: spec})
+		_, read := config.Parse("c", []byte("[set.s]\npaths = [\"/x\"]\ncompress = \""+spec+"\"\n"), config.Options{})
+		if (made == nil) != (read == nil) {
+			t.Errorf("%q: the config file says %v, the codec %v", spec, read, made)
+		}
 	}
 }
