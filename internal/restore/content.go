@@ -78,6 +78,7 @@ func (c *contents) empty(e, there *snapshot.Entry) error {
 		c.zeroGroup, c.zeroType, c.zeroLeader = e.LinkGroup, e.Type, ""
 	}
 	var err error
+	kept := false
 	switch {
 	case e.LinkGroup != "" && c.zeroLeader != "":
 		err = root.HardLink(c.zeroLeader, there)
@@ -88,6 +89,12 @@ func (c *contents) empty(e, there *snapshot.Entry) error {
 	case e.Type == snapshot.CharDev || e.Type == snapshot.BlkDev:
 		err = root.Device(there)
 	case e.Type == snapshot.File && e.Size == 0:
+		if !root.Fresh() {
+			if state, _ := root.Existing(there); state == extract.Same {
+				err, kept = root.Again(there), true
+				break
+			}
+		}
 		var f *extract.File
 		if f, err = root.File(there); err == nil {
 			err = f.Commit()
@@ -108,7 +115,7 @@ func (c *contents) empty(e, there *snapshot.Entry) error {
 	if err != nil {
 		return c.r.failed(e.Path, err)
 	}
-	c.done(e, false)
+	c.done(e, kept)
 	return nil
 }
 
@@ -190,7 +197,7 @@ func (c *contents) obtain(ctx context.Context, e, there *snapshot.Entry) error {
 		switch {
 		case errors.As(err, &disk):
 			return c.r.failed(e.Path, disk.err)
-		case retrieval.IsDamage(err):
+		case isDamage(err):
 			c.bad = err
 			c.damaged(e, err)
 			return nil
@@ -205,6 +212,10 @@ func (c *contents) obtain(ctx context.Context, e, there *snapshot.Entry) error {
 	c.src = f
 	return c.settle(e, there, err, false)
 }
+
+// isDamage counts it as damage too that an archive does not open with keys that
+// were tried on its like before: its header is damaged.
+func isDamage(err error) bool { return retrieval.IsDamage(err) || errors.Is(err, codec.ErrNoKey) }
 
 // diskError is an error of the target, as opposed to those of the vault.
 type diskError struct{ err error }
@@ -329,7 +340,7 @@ func (c *contents) leave(ctx context.Context, to int) error {
 			if c.vol != nil {
 				fault = c.vol.Finish()
 			}
-			if fault != nil && !retrieval.IsDamage(fault) {
+			if fault != nil && !isDamage(fault) {
 				return fault
 			}
 		}

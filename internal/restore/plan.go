@@ -391,15 +391,16 @@ func (r *run) request(ctx context.Context) error {
 }
 
 // tryKeys reads one frame of each snapshot whose volumes only reading can tell
-// whether the keys at hand open them.
+// whether the keys at hand open them. Where the archive itself is damaged that tells nothing,
+// and the next one is tried.
 func (r *run) tryKeys(ctx context.Context) error {
+	defer r.read.takeDamages() // what is damaged is met again
 	for i := range r.volumes {
 		p := &r.volumes[i]
 		l := r.chain[p.n]
 		if !l.untried || p.lost != nil || len(p.reads) == 0 {
 			continue
 		}
-		l.untried = false
 		v, err := r.volume(ctx, l, p.vol)
 		if err != nil {
 			return err
@@ -407,7 +408,7 @@ func (r *run) tryKeys(ctx context.Context) error {
 		x, err := r.desk.Open(ctx, v, p.reads, l.opener)
 		if err != nil {
 			if retrieval.IsDamage(err) {
-				continue // is met, and reported, again
+				continue
 			}
 			return err
 		}
@@ -417,9 +418,13 @@ func (r *run) tryKeys(ctx context.Context) error {
 		}
 		_, err = x.At(off)
 		x.Close()
-		if errors.Is(err, codec.ErrNoKey) {
+		switch {
+		case r.read.damagedIn(v.Archive) || retrieval.IsDamage(err):
+			continue
+		case err != nil:
 			return err
 		}
+		l.untried = false
 	}
 	return nil
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/firn-backup/firn/internal/backup"
 	"github.com/firn-backup/firn/internal/catalog"
+	"github.com/firn-backup/firn/internal/codec/encrypt"
 	"github.com/firn-backup/firn/internal/coldstore"
 	"github.com/firn-backup/firn/internal/coldstore/faultstore"
 	"github.com/firn-backup/firn/internal/extract"
@@ -458,8 +459,8 @@ func TestOneFlippedBit(t *testing.T) {
 			vols, err := w.DB.Volumes(ctx, snap.ID)
 			w.Must(err)
 			for _, v := range vols {
-				for i := range int64(12) {
-					off := (v.Size - 1) * i / 11
+				for i := range int64(6) {
+					off := (v.Size - 1) * i / 5
 					f := faultstore.New(faultstore.Fault{})
 					f.Rot(v.Archive, off)
 					to := filepath.Join(w.Dir, fmt.Sprintf("to-%d-%d", v.N, off))
@@ -515,6 +516,97 @@ func sameBut(t *testing.T, tree, to string, lost map[string]bool) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// TestOpenPGP: a cipher that cannot be entered in the middle. Damage costs what follows it in its volume.
+func TestOpenPGP(t *testing.T) {
+	mustrun.Tool(t, "gpg")
+	t.Parallel()
+	w := restoretest.New(t, "zstd:1", "none", 0)
+	home, err := os.MkdirTemp("", "firn-gpg-") // a socket's path must be short
+	w.Must(err)
+	gpg := func(args ...string) {
+		cmd := exec.Command("gpg", append([]string{"--homedir", home, "--batch", "--yes", "--quiet", "--pinentry-mode", "loopback", "--passphrase", ""}, args...)...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("gpg %v: %v\n%s", args, err, out)
+		}
+	}
+	t.Cleanup(func() {
+		exec.Command("gpgconf", "--homedir", home, "--kill", "all").Run()
+		os.RemoveAll(home)
+	})
+	var secret [2]string
+	for i, user := range []string{"one@example.org", "two@example.org"} {
+		gpg("--quick-gen-key", user, "future-default", "default", "never")
+		secret[i] = filepath.Join(w.Dir, user)
+		gpg("--output", secret[i], "--export-secret-keys", user)
+	}
+	public := filepath.Join(w.Dir, "public")
+	gpg("--output", public, "--export", "one@example.org")
+	w.Encryptor, err = encrypt.NewEncryptor(encrypt.OpenPGP, encrypt.EncryptOptions{RecipientFiles: []string{public}})
+	w.Must(err)
+	w.Fill()
+	snap := w.Backup()
+	mine := restoretest.CodecsOf(encrypt.Keys{OpenPGPFiles: secret[:1]})
+
+	o := w.RestoreOptions(snap, filepath.Join(w.Dir, "to"))
+	o.Codecs = restoretest.CodecsOf(encrypt.Keys{OpenPGPFiles: secret[1:]})
+	_, err = restore.Run(ctx, o)
+	wantKind(t, err, failure.NoKey)
+	nothingAt(t, o.To)
+
+	o.Codecs = mine
+	run(t, o)
+	sourcetest.Diff(t, w.Tree, o.To)
+	vols, err := w.DB.Volumes(ctx, snap.ID)
+	w.Must(err)
+	for _, v := range vols {
+		offs := []int64{0, 20, v.Size / 2, v.Size - 1}
+		if v.N == 1 { // all of the packet that names the key
+			for off := range int64(16) {
+				offs = append(offs, off)
+			}
+		}
+		for _, off := range offs {
+			f := faultstore.New(faultstore.Fault{})
+			f.Rot(v.Archive, off)
+			obs := &watch{}
+			o := w.RestoreOptions(snap, filepath.Join(w.Dir, fmt.Sprintf("to-%d-%d", v.N, off)))
+			o.Store, o.Observe, o.Codecs = f.Wrap(w.Vault), obs, mine
+			_, err := restore.Run(ctx, o)
+			wantKind(t, err, failure.Damaged)
+			if !strings.Contains(err.Error(), v.Archive) {
+				t.Errorf("not named: %v", err)
+			}
+			lost := map[string]bool{}
+			for _, p := range obs.problems {
+				if p.Archive != v.Archive {
+					t.Errorf("%+v", p)
+				}
+				lost[p.Path] = true
+			}
+			sameBut(t, w.Tree, o.To, lost)
+			w.Must(os.RemoveAll(o.To))
+		}
+	}
+}
+
+// TestOneFileIsCheap: a file of 1 MiB out of a large snapshot.
+func TestOneFileIsCheap(t *testing.T) {
+	t.Parallel()
+	w := restoretest.New(t, "zstd:1", "age", 0)
+	for i := range 64 {
+		w.Write(fmt.Sprintf("f%02d", i), restoretest.Noise(byte(i), 1<<20))
+	}
+	snap := w.Backup(func(o *backup.Options) { o.VolumeSize, o.FrameSize = 0, 0 })
+	for i := 0; i < 64; i += 5 {
+		to := filepath.Join(w.Dir, fmt.Sprint("to", i))
+		o := w.RestoreOptions(snap, to)
+		o.Paths = []string{fmt.Sprintf("%s/f%02d", w.Tree, i)}
+		if res := run(t, o); res.Read >= 4<<20 {
+			t.Errorf("file %d: read %d bytes", i, res.Read)
+		}
 	}
 }
 

@@ -152,7 +152,7 @@ func (r *run) readVolumes(ctx context.Context, desk *retrieval.Desk, s catalog.S
 			last = e.Content
 			open := func(vol int) (*retrieval.Volume, int64, error) { return w.open(ctx, vol) }
 			fault = retrieval.ReadContent(ctx, &e.Content, open, func([]byte) error { return nil })
-			if fault != nil && !retrieval.IsDamage(fault) {
+			if fault != nil && !w.isDamage(fault) {
 				return fault
 			}
 		}
@@ -173,10 +173,16 @@ func (r *run) readVolumes(ctx context.Context, desk *retrieval.Desk, s catalog.S
 		if errors.Is(err, errNoVolume) {
 			return w.leave()
 		}
-		if err != nil && !retrieval.IsDamage(err) {
+		if err != nil && !w.isDamage(err) {
 			return err
 		}
 	}
+}
+
+// isDamage counts it as damage too that an archive which is seen to be damaged does not
+// open with the keys at hand: its header is what is damaged.
+func (w *volumes) isDamage(err error) bool {
+	return retrieval.IsDamage(err) || errors.Is(err, codec.ErrNoKey) && w.r.read.damagedIn(w.v.Archive)
 }
 
 var errNoVolume = fmt.Errorf("%w: the catalog has no such volume", codec.ErrDamaged)
@@ -218,7 +224,7 @@ func (w *volumes) leave() error {
 	fault := w.bad
 	if w.x != nil {
 		fault = w.x.Finish()
-		if fault != nil && !retrieval.IsDamage(fault) {
+		if fault != nil && !w.isDamage(fault) {
 			return fault
 		}
 		w.close()

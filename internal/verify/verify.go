@@ -368,6 +368,13 @@ func (c *counter) damage(d transfer.Damage) {
 	}
 }
 
+// damagedIn says whether damage to an archive was seen and not taken yet.
+func (c *counter) damagedIn(archive string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.ContainsFunc(c.damages, func(d transfer.Damage) bool { return d.Archive == archive })
+}
+
 func (c *counter) take() (ds []transfer.Damage, more int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -186,10 +186,13 @@ func (w *World) Backup(change ...func(*backup.Options)) catalog.Snapshot {
 func (w *World) Codecs() retrieval.Codecs { return Codecs(w.Identity) }
 
 // Codecs open with the keys given.
-func Codecs(ids ...age.Identity) retrieval.Codecs {
+func Codecs(ids ...age.Identity) retrieval.Codecs { return CodecsOf(encrypt.Keys{Age: ids}) }
+
+// CodecsOf open with the keys given.
+func CodecsOf(keys encrypt.Keys) retrieval.Codecs {
 	return retrieval.Codecs{
 		Decryptor: func(name string) (codec.Decryptor, codec.Geometry, error) {
-			d, err := encrypt.NewDecryptor(name, encrypt.Keys{Age: ids})
+			d, err := encrypt.NewDecryptor(name, keys)
 			g := codec.Geometry{}
 			switch name {
 			case encrypt.Age:
