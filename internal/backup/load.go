@@ -19,7 +19,7 @@ const (
 	// smallFile is the greatest stored size, in bytes, of files that are read ahead whole.
 	smallFile = 1 << 20
 	// aheadBytes bounds the memory of what is read ahead.
-	aheadBytes = 24 << 20
+	aheadBytes = 8 << 20
 	// aheadJobs bounds how many entries are under way between comparison and stream.
 	aheadJobs = 512
 	// racy is how young a change may be for a later one not to show in the times.
@@ -45,7 +45,7 @@ type job struct {
 	// The loader fills in:
 	done   chan struct{} // closed when loaded; nil: nothing to load
 	err    error         // why the entry cannot be stored
-	buf    *[]byte       // a small file's stored bytes, in a pooled buffer
+	buf    []byte        // what data lies in, to be used again
 	data   []byte
 	sparse bool
 	sum    [32]byte
@@ -61,17 +61,29 @@ type loader struct {
 	wall    func() time.Time
 	work    chan *job
 	ahead   *semaphore.Weighted
-	big     sync.Pool // of *[]byte, smallFile
-	small   sync.Pool // of *[]byte, tinyFile
+	idle    [len(bufferSizes)]chan []byte // buffers not in use, by size
 	workers sync.WaitGroup
 }
 
-const tinyFile = 64 << 10
+// bufferSizes are the sizes in bytes of the buffers that small files are read
+// into. (A sync.Pool would lose them at every collection, of which there are many when memory is scarce.)
+var bufferSizes = [...]int64{64 << 10, 256 << 10, smallFile}
+
+// bufferClass is the class of buffers for size bytes; -1: there is none so large.
+func bufferClass(size int64) int {
+	for i, n := range bufferSizes {
+		if size <= n {
+			return i
+		}
+	}
+	return -1
+}
 
 func newLoader(tree source.Tree, wall func() time.Time, n int) *loader {
 	l := &loader{tree: tree, wall: wall, work: make(chan *job, aheadJobs), ahead: semaphore.NewWeighted(aheadBytes)}
-	l.big.New = func() any { b := make([]byte, smallFile+1); return &b }
-	l.small.New = func() any { b := make([]byte, tinyFile+1); return &b }
+	for i, n := range bufferSizes {
+		l.idle[i] = make(chan []byte, aheadBytes/2/n)
+	}
 	for range n {
 		l.workers.Go(func() {
 			for j := range l.work {
@@ -86,13 +98,8 @@ func newLoader(tree source.Tree, wall func() time.Time, n int) *loader {
 // add queues j. It must be called in stream order, by one goroutine.
 func (l *loader) add(ctx context.Context, j *job) error {
 	j.weight = 512
-	if j.entry.Type == snapshot.File {
-		switch {
-		case j.entry.Size <= tinyFile:
-			j.weight = tinyFile
-		case j.entry.Size <= smallFile:
-			j.weight = smallFile
-		}
+	if class := bufferClass(j.entry.Size); j.entry.Type == snapshot.File && class >= 0 {
+		j.weight = bufferSizes[class]
 	}
 	if err := l.ahead.Acquire(ctx, j.weight); err != nil {
 		return err
@@ -109,10 +116,9 @@ func (l *loader) add(ctx context.Context, j *job) error {
 // release gives back what a loaded job holds.
 func (l *loader) release(j *job) {
 	if j.buf != nil {
-		if len(*j.buf) > tinyFile+1 {
-			l.big.Put(j.buf)
-		} else {
-			l.small.Put(j.buf)
+		select {
+		case l.idle[bufferClass(int64(len(j.buf)))] <- j.buf:
+		default:
 		}
 		j.buf, j.data = nil, nil
 	}
@@ -178,11 +184,11 @@ func (l *loader) readFile(j *job, f source.File) error {
 		j.data = []byte{}
 		j.warn = f.Check()
 		return nil
-	case stored <= smallFile && stored <= j.weight:
+	case stored <= j.weight && j.weight >= bufferSizes[0]:
 		if j.buf == nil {
 			j.buf = l.buffer(j.weight)
 		}
-		j.data = (*j.buf)[:stored]
+		j.data = j.buf[:stored]
 		if _, err := io.ReadFull(f, j.data); err != nil {
 			return err
 		}
@@ -204,11 +210,14 @@ func (l *loader) readFile(j *job, f source.File) error {
 	return nil
 }
 
-func (l *loader) buffer(weight int64) *[]byte {
-	if weight > tinyFile {
-		return l.big.Get().(*[]byte)
+// buffer returns a buffer of weight bytes, which is one of bufferSizes.
+func (l *loader) buffer(weight int64) []byte {
+	select {
+	case b := <-l.idle[bufferClass(weight)]:
+		return b
+	default:
+		return make([]byte, weight)
 	}
-	return l.small.Get().(*[]byte)
 }
 
 type onlyReader struct{ io.Reader }
