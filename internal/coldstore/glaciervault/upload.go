@@ -1,0 +1,329 @@
+package glaciervault
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/service/glacier"
+
+	"github.com/firn-backup/firn/internal/coldstore"
+	"github.com/firn-backup/firn/treehash"
+)
+
+// CreateUpload begins a multipart upload. The name is not kept. Spaces around a description are
+// not kept either: the service drops them. It is two requests, the
+// second of which asks when the upload began; it does no harm when that fails.
+func (s *Store) CreateUpload(ctx context.Context, a coldstore.NewArchive, partSize int64) (coldstore.Upload, error) {
+	what := "begin upload of " + nameOf(a)
+	if err := checkNew(a, partSize); err != nil {
+		return coldstore.Upload{}, fmt.Errorf("%s: %w", what, err)
+	}
+	a.Description = strings.Trim(a.Description, " ")
+	size := strconv.FormatInt(partSize, 10)
+	out, err := s.c.InitiateMultipartUpload(ctx, &glacier.InitiateMultipartUploadInput{
+		AccountId: &s.id, VaultName: &s.vault, PartSize: &size, ArchiveDescription: optional(a.Description),
+	})
+	if err != nil {
+		return coldstore.Upload{}, fail(ctx, what, err)
+	}
+	id := text(out.UploadId)
+	if !validID(id) {
+		return coldstore.Upload{}, fmt.Errorf("%s: the service gave it %q as id", what, oneLine(id))
+	}
+	u := coldstore.Upload{ID: id, PartSize: partSize, NewArchive: a, Created: s.o.Now().UTC()}
+	if told, err := s.upload(ctx, id); err == nil {
+		u.Created = told.Created
+	}
+	s.uploads.put(id, u)
+	return u, nil
+}
+
+func nameOf(a coldstore.NewArchive) string {
+	if a.Name != "" {
+		return a.Name
+	}
+	return fmt.Sprintf("%q", a.Description)
+}
+
+func checkNew(a coldstore.NewArchive, partSize int64) error {
+	if partSize < mib || partSize > maxPart || partSize&(partSize-1) != 0 {
+		return fmt.Errorf("part size of %d bytes is not a power of two of MiBs, up to 4 GiB: %w", partSize, coldstore.ErrInvalid)
+	}
+	if len(a.Description) > 1024 {
+		return fmt.Errorf("the description has %d characters, and 1,024 are allowed: %w", len(a.Description), coldstore.ErrInvalid)
+	}
+	for _, c := range []byte(a.Description) {
+		if c < 0x20 || c > 0x7e {
+			return fmt.Errorf("the description has characters that are not printable ASCII: %w", coldstore.ErrInvalid)
+		}
+	}
+	return nil
+}
+
+// upload asks what the service knows of an upload.
+func (s *Store) upload(ctx context.Context, id string) (coldstore.Upload, error) {
+	one := int32(1)
+	out, err := s.c.ListParts(ctx, &glacier.ListPartsInput{AccountId: &s.id, VaultName: &s.vault, UploadId: &id, Limit: &one})
+	if err != nil {
+		return coldstore.Upload{}, classify(ctx, err)
+	}
+	u := coldstore.Upload{ID: id, PartSize: out.PartSizeInBytes, Created: parseTime(out.CreationDate)}
+	u.Description = text(out.ArchiveDescription)
+	return u, nil
+}
+
+// PutPart sends one part. The data is hashed once here, for the signature; its tree hash the service
+// checks against the one given. The service's answer is compared.
+func (s *Store) PutPart(ctx context.Context, uploadID string, off int64, data []byte, hash treehash.Hash) error {
+	what := fmt.Sprintf("put %d bytes at %d of upload %s", len(data), off, uploadID)
+	if err := ctx.Err(); err != nil {
+		return fail(ctx, what, err)
+	}
+	if err := s.checkPart(uploadID, off, int64(len(data))); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	sum := sha256.Sum256(data)
+	if len(data) <= treehash.LeafSize && treehash.Hash(sum) != hash {
+		return fmt.Errorf("%s: it has tree hash %s and not %s: %w", what, treehash.Hash(sum), hash, coldstore.ErrIntegrity)
+	}
+	span := fmt.Sprintf("bytes %d-%d/*", off, off+int64(len(data))-1)
+	digits := hash.String()
+	out, err := s.c.UploadMultipartPart(ctx, &glacier.UploadMultipartPartInput{
+		AccountId: &s.id, VaultName: &s.vault, UploadId: &uploadID, Range: &span, Checksum: &digits, Body: bytes.NewReader(data),
+	}, withPayloadHash(sum))
+	if err != nil {
+		err = classify(ctx, err)
+		if refused(err) {
+			if got := treehash.Sum(data); got != hash {
+				return fmt.Errorf("%s: it has tree hash %s and not %s: %w", what, got, hash, coldstore.ErrIntegrity)
+			}
+		}
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if got := text(out.Checksum); got != "" && !strings.EqualFold(got, digits) {
+		return fmt.Errorf("%s: the service has tree hash %q of it, and %s was sent: %w", what, oneLine(got), digits, coldstore.ErrIntegrity)
+	}
+	return nil
+}
+
+func (s *Store) checkPart(uploadID string, off, size int64) error {
+	if !validID(uploadID) {
+		return fmt.Errorf("no upload has such an id: %w", coldstore.ErrNotFound)
+	}
+	partSize := int64(maxPart)
+	u, known := s.uploads.get(uploadID)
+	if known {
+		partSize = u.PartSize
+	}
+	switch {
+	case size < 1 || size > partSize:
+		return fmt.Errorf("a part has 1 to %d bytes: %w", partSize, coldstore.ErrInvalid)
+	case off < 0 || off%mib != 0 || known && off%partSize != 0:
+		return fmt.Errorf("a part begins at a multiple of the part size: %w", coldstore.ErrInvalid)
+	case off > maxArchive-size || known && off/partSize >= maxParts:
+		return fmt.Errorf("an archive has at most %d parts: %w", maxParts, coldstore.ErrInvalid)
+	}
+	return nil
+}
+
+// ListParts asks for all pages of the service's list.
+func (s *Store) ListParts(ctx context.Context, uploadID string) ([]coldstore.Part, error) {
+	parts, err := s.parts(ctx, uploadID)
+	if err != nil {
+		return nil, fail(ctx, "list parts of upload "+uploadID, err)
+	}
+	return parts, nil
+}
+
+func (s *Store) parts(ctx context.Context, uploadID string) ([]coldstore.Part, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if !validID(uploadID) {
+		return nil, fmt.Errorf("no upload has such an id: %w", coldstore.ErrNotFound)
+	}
+	var parts []coldstore.Part
+	in := &glacier.ListPartsInput{AccountId: &s.id, VaultName: &s.vault, UploadId: &uploadID}
+	for {
+		out, err := s.c.ListParts(ctx, in)
+		if err != nil {
+			return nil, classify(ctx, err)
+		}
+		for _, p := range out.Parts {
+			first, last, ok := parseSpan(text(p.RangeInBytes))
+			hash, err := treehash.Parse(text(p.SHA256TreeHash))
+			if !ok || err != nil {
+				return nil, fmt.Errorf("the service lists a part %q with tree hash %q", oneLine(text(p.RangeInBytes)), oneLine(text(p.SHA256TreeHash)))
+			}
+			parts = append(parts, coldstore.Part{Offset: first, Size: last - first + 1, TreeHash: hash})
+		}
+		if text(out.Marker) == "" {
+			return parts, nil
+		}
+		if in.Marker != nil && *in.Marker == *out.Marker {
+			return nil, errSamePage
+		}
+		in.Marker = out.Marker
+	}
+}
+
+// errSamePage keeps a service that is wrong from being asked for ever.
+var errSamePage = errors.New("the service gives the same page again and again")
+
+// parseSpan reads "0-1048575", first and last byte.
+func parseSpan(s string) (first, last int64, ok bool) {
+	a, b, found := strings.Cut(s, "-")
+	first, err1 := strconv.ParseInt(a, 10, 64)
+	last, err2 := strconv.ParseInt(b, 10, 64)
+	return first, last, found && err1 == nil && err2 == nil && first >= 0 && last >= first && last < maxArchive
+}
+
+// CompleteUpload makes the archive. The service does not tell what it wrote down of it, so that Created
+// is the time at which the answer came; of an upload that another process completed the description is not known any more.
+func (s *Store) CompleteUpload(ctx context.Context, uploadID string, size int64, hash treehash.Hash) (coldstore.Archive, error) {
+	a, err := s.complete(ctx, uploadID, size, hash)
+	if err != nil {
+		return coldstore.Archive{}, fmt.Errorf("complete upload %s: %w", uploadID, err)
+	}
+	return a, nil
+}
+
+func (s *Store) complete(ctx context.Context, uploadID string, size int64, hash treehash.Hash) (coldstore.Archive, error) {
+	var none coldstore.Archive
+	switch {
+	case ctx.Err() != nil:
+		return none, classify(ctx, ctx.Err())
+	case !validID(uploadID):
+		return none, fmt.Errorf("no upload has such an id: %w", coldstore.ErrNotFound)
+	case size < 1 || size > maxArchive:
+		return none, fmt.Errorf("an archive has 1 to %d bytes, and not %d: %w", int64(maxArchive), size, coldstore.ErrInvalid)
+	}
+	u, known := s.uploads.get(uploadID)
+	if !known {
+		var err error
+		u, err = s.upload(ctx, uploadID)
+		// One that is not there may have been completed.
+		if err != nil && !errors.Is(err, coldstore.ErrNotFound) {
+			return none, err
+		}
+	}
+	digits, total := hash.String(), strconv.FormatInt(size, 10)
+	out, err := s.c.CompleteMultipartUpload(ctx, &glacier.CompleteMultipartUploadInput{
+		AccountId: &s.id, VaultName: &s.vault, UploadId: &uploadID, ArchiveSize: &total, Checksum: &digits,
+	})
+	if err != nil {
+		return none, s.notCompleted(ctx, uploadID, size, hash, classify(ctx, err))
+	}
+	id := text(out.ArchiveId)
+	if !validID(id) {
+		return none, fmt.Errorf("the service gave the archive %q as id: %w", oneLine(id), coldstore.ErrInDoubt)
+	}
+	if got := text(out.Checksum); got != "" && !strings.EqualFold(got, digits) {
+		return none, fmt.Errorf("archive %s has tree hash %q, and %s was sent: %w", id, oneLine(got), digits, coldstore.ErrIntegrity)
+	}
+	if before, is := s.finished.get(uploadID); is && before.ID == id {
+		return before, nil
+	}
+	a := coldstore.Archive{ID: id, Description: u.Description, Size: size, TreeHash: hash, Created: s.o.Now().UTC()}
+	s.finished.put(uploadID, a)
+	return a, nil
+}
+
+// notCompleted finds out what a refused or lost completion means.
+func (s *Store) notCompleted(ctx context.Context, uploadID string, size int64, hash treehash.Hash, err error) error {
+	var se *serviceError
+	if errors.As(err, &se) && se.lost {
+		return &serviceError{text: se.text, code: se.code, kinds: append([]error{coldstore.ErrInDoubt}, se.kinds...), lost: true}
+	}
+	if !refused(err) {
+		return err
+	}
+	// The service tells a wrong hash and missing parts by the same code.
+	parts, perr := s.parts(ctx, uploadID)
+	if perr != nil {
+		return err
+	}
+	var end int64
+	hashes := make([]treehash.Hash, 0, len(parts))
+	for i, p := range parts {
+		if p.Offset != end || i > 0 && i < len(parts)-1 && p.Size != parts[0].Size {
+			return fmt.Errorf("bytes from %d on are missing: %w", end, err)
+		}
+		end += p.Size
+		hashes = append(hashes, p.TreeHash)
+	}
+	if end != size {
+		return fmt.Errorf("its parts have %d bytes, and not %d: %w", end, size, err)
+	}
+	if got := treehash.Combine(hashes); got != hash {
+		return fmt.Errorf("its parts have tree hash %s, and not %s: %w", got, hash, coldstore.ErrIntegrity)
+	}
+	return err
+}
+
+// AbortUpload gives an upload up. That of a completed one is refused by the service.
+func (s *Store) AbortUpload(ctx context.Context, uploadID string) error {
+	what := "abort upload " + uploadID
+	if err := ctx.Err(); err != nil {
+		return fail(ctx, what, err)
+	}
+	if !validID(uploadID) {
+		return nil
+	}
+	_, err := s.c.AbortMultipartUpload(ctx, &glacier.AbortMultipartUploadInput{AccountId: &s.id, VaultName: &s.vault, UploadId: &uploadID})
+	if err != nil {
+		if err = classify(ctx, err); !errors.Is(err, coldstore.ErrNotFound) {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+	}
+	return nil
+}
+
+// ListUploads asks for all pages of the service's list.
+func (s *Store) ListUploads(ctx context.Context, fn func(coldstore.Upload) error) error {
+	what := "list uploads of vault " + s.vault
+	in := &glacier.ListMultipartUploadsInput{AccountId: &s.id, VaultName: &s.vault}
+	for {
+		out, err := s.c.ListMultipartUploads(ctx, in)
+		if err != nil {
+			return fail(ctx, what, err)
+		}
+		for _, e := range out.UploadsList {
+			u := coldstore.Upload{ID: text(e.MultipartUploadId), PartSize: e.PartSizeInBytes, Created: parseTime(e.CreationDate)}
+			u.Description = text(e.ArchiveDescription)
+			if err := fn(u); err != nil {
+				return err
+			}
+		}
+		if text(out.Marker) == "" {
+			return nil
+		}
+		if in.Marker != nil && *in.Marker == *out.Marker {
+			return fmt.Errorf("%s: %w", what, errSamePage)
+		}
+		in.Marker = out.Marker
+	}
+}
+
+// Delete deletes an archive. The service does not tell whether it was there: deleting
+// what is not succeeds, mostly.
+func (s *Store) Delete(ctx context.Context, archive string) error {
+	what := "delete archive " + archive
+	if err := ctx.Err(); err != nil {
+		return fail(ctx, what, err)
+	}
+	if !validID(archive) {
+		return fmt.Errorf("%s: no archive has such an id: %w", what, coldstore.ErrNotFound)
+	}
+	_, err := s.c.DeleteArchive(ctx, &glacier.DeleteArchiveInput{AccountId: &s.id, VaultName: &s.vault, ArchiveId: &archive})
+	if err != nil {
+		return fail(ctx, what, err)
+	}
+	s.jobs.forget(archive)
+	return nil
+}
