@@ -59,8 +59,8 @@ type bulkText struct {
 
 func insertRows() *bulkText {
 	return &bulkText{`INSERT INTO entries (chain, n, path, stat, content, grp, more) VALUES `,
-		` ON CONFLICT (chain, path, n) DO UPDATE SET until = NULL, stat = excluded.stat,
-		content = excluded.content, grp = excluded.grp, more = excluded.more`, 2, 5}
+		` ON CONFLICT (chain, path, n) DO UPDATE SET stat = excluded.stat, content = excluded.content,
+		grp = excluded.grp, more = excluded.more`, 2, 5}
 }
 
 func insertChanges() *bulkText {

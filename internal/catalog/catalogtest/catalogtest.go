@@ -49,6 +49,7 @@ func Run(t *testing.T, target Target) {
 		{"LinkLeader", testLinkLeader},
 		{"Problems", testProblems},
 		{"Isolation", testIsolation},
+		{"Find", testFind},
 		{"Gone", testGone},
 		{"Retrievals", testRetrievals},
 		{"Trust", testTrust},

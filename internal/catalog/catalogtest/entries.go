@@ -560,6 +560,43 @@ func testIsolation(t *testing.T, target Target) {
 	}
 }
 
+// testFind: versions of one path, more than a page holds.
+func testFind(t *testing.T, target Target) {
+	open := target(t)
+	d := &db{open(2), t, t.Context()}
+	d.set("A")
+	d.set("B")
+	d.stored("B", "b1", 1, "", "a", "b")
+	d.stored("A", "a1", 1, "", "a", "b", "c", "d")
+	for n := uint64(2); n <= 6; n++ {
+		d.stored("A", fmt.Sprint("a", n), n, fmt.Sprint("a", n-1), "b", "d") // a and c stay as they are
+	}
+	d.stored("A", "a8", 8, "", "b", "c")
+	d.stored("A", "a11", 11, "a8", "c")
+	d.begin("A", "a12", 12, "a11")
+	w := d.writer("a12")
+	d.put(w, 12, "b")
+	d.ok(w.Delete(d.ctx, "c"))
+	d.ok(w.Flush(d.ctx))
+	var want []found
+	for n := uint64(1); n <= 6; n++ {
+		want = append(want, found{*file("b", int64(n)), "a1", n, n})
+	}
+	want = append(want, found{*file("c", 1), "a1", 1, 6})
+	want = append(want, found{*file("b", 8), "a8", 8, 11}, found{*file("c", 8), "a8", 8, 8}, found{*file("c", 11), "a8", 11, 11})
+	asked := map[string]bool{}
+	got := d.find("A", func(p string) bool { asked[p] = true; return p == "b" || p == "c" })
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if len(asked) != 4 {
+		t.Errorf("asked of %v", asked)
+	}
+	if got := d.find("none", func(string) bool { return true }); len(got) != 0 {
+		t.Errorf("found %v in no set", got)
+	}
+}
+
 // testGone: what is read of a snapshot that is dropped meanwhile is not taken for all of it.
 func testGone(t *testing.T, target Target) {
 	open := target(t)

@@ -26,6 +26,8 @@ func testHistories(t *testing.T, target Target) {
 		m.db.set(m.set)
 		rt.Repeat(map[string]func(*rapid.T){
 			"begin":   m.begin,
+			"begin2":  m.begin,
+			"begin3":  m.begin,
 			"put":     m.put,
 			"put2":    m.put,
 			"put3":    m.put,
@@ -37,6 +39,7 @@ func testHistories(t *testing.T, target Target) {
 			"volume":  m.volume,
 			"rewind":  m.rewind,
 			"finish":  m.finish,
+			"finish2": m.finish,
 			"discard": m.discard,
 			"drop":    m.drop,
 			"":        m.check,

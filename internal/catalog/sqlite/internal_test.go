@@ -115,6 +115,82 @@ func TestWhatIsDurable(t *testing.T) {
 	ok(onlyDurable.FinishStored(ctx, "a1", manifest.Hash{}, catalog.ArchiveRef{}, catalog.Totals{}))
 }
 
+// TestNothingIsLeft: what nobody sees any more is also gone from the tables, and what a killed
+// process left to be swept is swept by the next attempt.
+func TestNothingIsLeft(t *testing.T) {
+	t.Parallel()
+	b, err := backend(t.Context(), filepath.Join(t.TempDir(), "catalog.db"), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := catalog.New(b)
+	defer d.Close()
+	ctx := t.Context()
+	ok := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	begin := func(id string, n uint64, base string, stored bool) {
+		t.Helper()
+		s := catalog.Snapshot{ID: id, SetID: "A", N: n, Kind: snapshot.Full, Base: base}
+		if base != "" {
+			s.Kind = snapshot.Incremental
+		}
+		ok(d.Begin(ctx, s))
+		w, err := d.EntryWriter(ctx, id)
+		ok(err)
+		for i := range 100 {
+			ok(w.Put(ctx, &snapshot.Entry{Path: strconv.Itoa(i), Type: snapshot.File}))
+		}
+		ok(w.Problem(ctx, snapshot.Problem{Path: "x"}))
+		ok(w.PutPending(ctx, catalog.Pending{Snap: id, Volume: manifest.Volume{N: 1}}))
+		ok(d.VolumeStored(ctx, id, 1, "x"))
+		ok(w.PutPending(ctx, catalog.Pending{Snap: id, Volume: manifest.Volume{N: 2}}))
+		if stored {
+			ok(d.FinishStored(ctx, id, manifest.Hash{}, catalog.ArchiveRef{}, catalog.Totals{}))
+		}
+	}
+	empty := func(when string) {
+		t.Helper()
+		for _, table := range []string{"entries", "changes", "problems", "volumes", "pending", "garbage", "snapshots"} {
+			var n int
+			ok(b.Read.QueryRow(`SELECT COUNT(*) FROM ` + table).Scan(&n))
+			if n != 0 {
+				t.Errorf("after %s, %s has %d rows", when, table, n)
+			}
+		}
+	}
+	ok(d.PutSet(ctx, catalog.Set{ID: "A", Name: "A"}))
+	begin("a1", 1, "", true)
+	begin("a2", 2, "a1", false)
+	_, err = d.Discard(ctx, "a2")
+	ok(err)
+	begin("a2", 2, "a1", true)
+	ok(d.DropSnapshot(ctx, "a2"))
+	ok(d.DropSnapshot(ctx, "a1"))
+	empty("dropping")
+	begin("a1", 1, "", false)
+	_, err = d.Discard(ctx, "a1")
+	ok(err)
+	empty("discarding")
+	begin("a1", 1, "", true)
+	begin("a2", 2, "a1", false)
+	ok(d.RemoveSet(ctx, "A"))
+	empty("removing the set")
+
+	_, err = b.Write.Exec(`INSERT INTO entries (chain, path, n, stat) VALUES (77, 'x', 1, 'y')`)
+	ok(err)
+	_, err = b.Write.Exec(`INSERT INTO garbage (chain) VALUES (77)`)
+	ok(err)
+	ok(d.PutSet(ctx, catalog.Set{ID: "A", Name: "A"}))
+	ok(d.Begin(ctx, catalog.Snapshot{ID: "a9", SetID: "A", N: 9, Kind: snapshot.Full}))
+	_, err = d.Discard(ctx, "a9")
+	ok(err)
+	empty("beginning")
+}
+
 // TestPlans: the queries over entries find their way by the keys, and only ByContent sorts.
 func TestPlans(t *testing.T) {
 	t.Parallel()
