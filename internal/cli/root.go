@@ -119,6 +119,7 @@ stores are standard streams: tar, compressed by zstd, encrypted by age.
 		newBackup(c),
 		newRestore(c),
 		newVerify(c),
+		newRecover(c),
 	)
 	add("look",
 		newSnapshots(c),
