@@ -160,6 +160,11 @@ func (d *Desk) saved(ctx context.Context, archive string, want coldstore.Range) 
 	found := false
 	for _, r := range old {
 		if !Covers(r.Range, want) {
+			if d.old(r) {
+				if err := d.forget(ctx, r); err != nil {
+					return best, false, err
+				}
+			}
 			continue
 		}
 		if !d.holds(r) {
@@ -176,6 +181,15 @@ func (d *Desk) saved(ctx context.Context, archive string, want coldstore.Range) 
 		}
 	}
 	return best, found, nil
+}
+
+// old says that a retrieval is certainly no more: no vault takes or keeps one for so long
+// without having been asked to.
+func (d *Desk) old(r coldstore.Retrieval) bool {
+	if r.Expires.IsZero() {
+		return d.o.Now().Sub(r.Requested) > 400*24*time.Hour
+	}
+	return !d.o.Now().Before(r.Expires)
 }
 
 // holds says that a retrieval is ready, and will be for a while.
