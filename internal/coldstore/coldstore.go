@@ -142,7 +142,7 @@ type Retriever interface {
 
 	// OpenRetrieved reads size bytes at offset off of the archive (not of the
 	// retrieval's range, which must cover them, else ErrInvalid); size is at least 1.
-	// The token decides, whatever else r says. ErrNotReady, ErrExpired. The
+	// The token decides, whatever else r says; r.Archive must be the token's. ErrNotReady, ErrExpired. The
 	// reader returns ErrUnexpectedEOF rather than fewer bytes. May be repeated.
 	OpenRetrieved(ctx context.Context, r Retrieval, off, size int64) (io.ReadCloser, error)
 }

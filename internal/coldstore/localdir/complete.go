@@ -68,7 +68,7 @@ func (s *Store) complete(ctx context.Context, id string, size int64, hash treeha
 	if !open { // its data is gone
 		return nil, s.notFound()
 	}
-	if err := checkParts(u.sorted(), u.head.PartSize, size, hash); err != nil {
+	if err := checkParts(u.sorted(), size, hash); err != nil {
 		return nil, err
 	}
 	m = &meta{
@@ -121,18 +121,15 @@ func (m *meta) same(size int64, hash treehash.Hash) error {
 }
 
 // checkParts says whether the parts are size bytes without a gap that have the tree hash.
-func checkParts(parts []coldstore.Part, partSize, size int64, hash treehash.Hash) error {
+func checkParts(parts []coldstore.Part, size int64, hash treehash.Hash) error {
 	if size < 1 || size > maxParts*maxPart {
 		return fmt.Errorf("an archive has between 1 and %d bytes, not %d: %w", int64(maxParts*maxPart), size, coldstore.ErrInvalid)
 	}
 	hashes := make([]treehash.Hash, len(parts))
 	end := int64(0)
 	for i, p := range parts {
-		if p.Offset != end {
+		if p.Offset != end { // also after a part that is too short and not the last
 			return fmt.Errorf("bytes %d to %d are missing: %w", end, p.Offset, coldstore.ErrInvalid)
-		}
-		if p.Size != partSize && i != len(parts)-1 {
-			return fmt.Errorf("the part at %d has %d bytes instead of %d: %w", p.Offset, p.Size, partSize, coldstore.ErrInvalid)
 		}
 		end = p.Offset + p.Size
 		hashes[i] = p.TreeHash

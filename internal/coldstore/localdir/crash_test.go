@@ -123,6 +123,32 @@ func TestKillUpload(t *testing.T) {
 	}
 }
 
+// A kill while a part is overwritten with other data: the old one is not claimed any more.
+func TestKillOverwrite(t *testing.T) {
+	t.Parallel()
+	old, data := storetest.Bytes(minPart, 1), storetest.Bytes(minPart, 2)
+	for n, want := range []treehash.Hash{{}, {}, {}, treehash.Sum(data)} {
+		s := newStoreT(t, Options{})
+		u, err := s.CreateUpload(t.Context(), coldstore.NewArchive{Name: "a"}, minPart)
+		if err != nil {
+			t.Fatal(err)
+		}
+		storetest.PutParts(t, s, u, old)
+		at, _ := killAt(s, n, func() { storetest.PutParts(t, s, u, data) })
+		parts, err := reopen(t, s).ListParts(t.Context(), u.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got treehash.Hash
+		if len(parts) > 0 {
+			got = parts[0].TreeHash
+		}
+		if got != want {
+			t.Errorf("killed at %q: the part that is there has hash %s", at, got)
+		}
+	}
+}
+
 // A kill after the data was moved, and before the archive exists: what else can come of that upload.
 func TestKillAfterMove(t *testing.T) {
 	t.Parallel()

@@ -79,6 +79,8 @@ type Store struct {
 	mu      sync.Mutex
 	uploads map[string]*upload // those that parts were put to, by id
 
+	streaming streams // parts that come in as they are read, see PutPartFrom
+
 	// step, when set, is called at every instant of a change at which a kill must be
 	// survived; tests end the operation there.
 	step func(at string)

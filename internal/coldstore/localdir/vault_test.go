@@ -1,6 +1,7 @@
 package localdir
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/firn-backup/firn/internal/coldstore"
 	"github.com/firn-backup/firn/internal/coldstore/storetest"
+	"github.com/firn-backup/firn/internal/durable"
 	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/treehash"
 )
@@ -196,114 +198,6 @@ func TestLayout(t *testing.T) {
 	}
 }
 
-func TestDamage(t *testing.T) {
-	t.Parallel()
-	ctx := t.Context()
-	c := newClock()
-	s := newStoreT(t, Options{Now: c.Now})
-	data := storetest.Bytes(1000, 1)
-	ids := []string{"set/good", "set/empty", "set/garbage", "set/other", "set/short", "set/missing", "zzz"}
-	for _, id := range ids {
-		storetest.Upload(t, s, coldstore.NewArchive{Name: id}, minPart, data)
-	}
-	write(t, s.metaPath("set/empty"), "")
-	write(t, s.metaPath("set/garbage"), "\x00\x00\x00\x00")
-	text, err := os.ReadFile(s.metaPath("set/good"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(t, s.metaPath("set/other"), string(text))
-	if err := os.Truncate(s.archivePath("set/short"), 600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Remove(s.archivePath("set/missing")); err != nil {
-		t.Fatal(err)
-	}
-	write(t, filepath.Join(s.root, metaDir, "set", ".tmp~A"), "x")
-	write(t, filepath.Join(s.root, metaDir, "notes.txt"), "x")
-
-	var listed []string
-	_, err = s.List(ctx, func(a coldstore.Archive) error { listed = append(listed, a.ID); return nil })
-	if strings.Join(listed, " ") != "set/good zzz" && strings.Join(listed, " ") != "zzz set/good" {
-		t.Errorf("listed %v", listed)
-	}
-	for _, id := range []string{"set/empty", "set/garbage", "set/other", "set/short", "set/missing"} {
-		if !errors.Is(err, coldstore.ErrIntegrity) || !strings.Contains(err.Error(), id) {
-			t.Errorf("List does not tell of %s: %v", id, err)
-		}
-		if _, err := s.Stat(ctx, id); !errors.Is(err, coldstore.ErrIntegrity) {
-			t.Errorf("Stat of %s: %v", id, err)
-		}
-	}
-	// What is left of a truncated archive can be read.
-	r, err := s.RequestRetrieval(ctx, "set/short", coldstore.Range{}, coldstore.RetrievalOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	rc, err := s.OpenRetrieved(ctx, r, 100, 900)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer rc.Close()
-	got := make([]byte, 1000)
-	n := 0
-	for err == nil {
-		var k int
-		k, err = rc.Read(got[n:])
-		n += k
-	}
-	if n != 500 || !strings.Contains(err.Error(), "unexpected EOF") || string(got[:n]) != string(data[100:600]) {
-		t.Errorf("read %d bytes, %v", n, err)
-	}
-	// Damaged archives are not overwritten, and can be deleted.
-	if _, err := s.CreateUpload(ctx, coldstore.NewArchive{Name: "set/empty"}, minPart); !errors.Is(err, coldstore.ErrExists) {
-		t.Errorf("over a damaged archive: %v", err)
-	}
-	for _, id := range ids {
-		if err := s.Delete(ctx, id); err != nil {
-			t.Errorf("Delete %s: %v", id, err)
-		}
-	}
-	c.Advance(25 * time.Hour)
-	if tidied, err := s.Tidy(ctx, 0); err != nil || len(tidied.Unexplained) != 0 {
-		t.Errorf("Tidy: %+v, %v", tidied, err)
-	}
-	if got := files(t, s.root); got != "meta/notes.txt" {
-		t.Errorf("left: %s", got)
-	}
-}
-
-// An archive that lost its meta file is neither overwritten nor tidied away.
-func TestLostMeta(t *testing.T) {
-	t.Parallel()
-	s := newStoreT(t, Options{})
-	storetest.Upload(t, s, coldstore.NewArchive{Name: "set/a"}, minPart, []byte("precious"))
-	if err := os.Remove(s.metaPath("set/a")); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.RemoveAll(filepath.Join(s.root, uploadsDir)); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Mkdir(filepath.Join(s.root, uploadsDir), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	u, err := s.CreateUpload(t.Context(), coldstore.NewArchive{Name: "set/a"}, minPart)
-	if err == nil {
-		storetest.PutParts(t, s, u, []byte("else"))
-		_, err = s.CompleteUpload(t.Context(), u.ID, 4, treehash.Sum([]byte("else")))
-	}
-	if !errors.Is(err, coldstore.ErrExists) {
-		t.Errorf("over it: %v", err)
-	}
-	tidied, err := s.Tidy(t.Context(), 0)
-	if err != nil || len(tidied.Unexplained) != 1 || tidied.Unexplained[0] != s.archivePath("set/a") {
-		t.Errorf("Tidy: %+v, %v", tidied, err)
-	}
-	if text, err := os.ReadFile(s.archivePath("set/a")); err != nil || string(text) != "precious" {
-		t.Errorf("it holds %q, %v", text, err)
-	}
-}
-
 func TestTidy(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -360,6 +254,105 @@ func TestTidy(t *testing.T) {
 	}
 }
 
+// After a deletion nothing is left, not even directories.
+func TestDeleteLeavesNothing(t *testing.T) {
+	t.Parallel()
+	s := newStoreT(t, Options{})
+	storetest.Upload(t, s, coldstore.NewArchive{Name: "set/snap/a"}, minPart, []byte("x"))
+	storetest.Upload(t, s, coldstore.NewArchive{Name: "set/b"}, minPart, []byte("x"))
+	for _, id := range []string{"set/snap/a", "set/b"} {
+		if err := s.Delete(t.Context(), id); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Stat(filepath.Dir(s.archivePath("set/snap/a"))); !isAbsent(err) {
+			t.Errorf("%s is deleted, and its directory is left: %v", id, err)
+		}
+	}
+	for _, dir := range directories() {
+		if entries, err := os.ReadDir(filepath.Join(s.root, dir)); err != nil || len(entries) != 0 {
+			t.Errorf("%s holds %v, %v", dir, entries, err)
+		}
+	}
+}
+
+// Whoever begins or ends something waits for other processes, as long as the context allows.
+func TestLocks(t *testing.T) {
+	t.Parallel()
+	s := newStoreT(t, Options{})
+	hash := treehash.Sum([]byte("x"))
+	storetest.Upload(t, s, coldstore.NewArchive{Name: "there"}, minPart, []byte("x"))
+	u, err := s.CreateUpload(t.Context(), coldstore.NewArchive{Name: "a"}, minPart)
+	if err != nil {
+		t.Fatal(err)
+	}
+	storetest.PutParts(t, s, u, []byte("x"))
+	create := func(ctx context.Context) error {
+		_, err := s.CreateUpload(ctx, coldstore.NewArchive{}, minPart)
+		return err
+	}
+	complete := func(ctx context.Context) error {
+		_, err := s.CompleteUpload(ctx, u.ID, 1, hash)
+		return err
+	}
+	put := func(ctx context.Context) error { return s.PutPart(ctx, u.ID, 0, []byte("x"), hash) }
+	abort := func(ctx context.Context) error { return s.AbortUpload(ctx, u.ID) }
+	remove := func(ctx context.Context) error { return s.Delete(ctx, "there") }
+	for _, c := range []struct {
+		path   string
+		how    durable.Sharing
+		what   string
+		do     func(context.Context) error
+		passes bool
+	}{
+		{filepath.Join(s.root, markerName), durable.Exclusive, "create", create, false},
+		{filepath.Join(s.root, markerName), durable.Exclusive, "delete", remove, false},
+		{filepath.Join(s.root, markerName), durable.Exclusive, "complete", complete, false},
+		{filepath.Join(s.root, markerName), durable.Exclusive, "abort", abort, false},
+		{filepath.Join(s.root, markerName), durable.Exclusive, "put", put, true},
+		{s.uploadLog(u.ID), durable.Exclusive, "put", put, false},
+		{s.uploadLog(u.ID), durable.Shared, "put", put, true},
+		{s.uploadLog(u.ID), durable.Shared, "abort", abort, false},
+		{s.uploadLog(u.ID), durable.Shared, "complete", complete, false},
+	} {
+		f, err := os.OpenFile(c.path, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := durable.LockFile(t.Context(), f, c.how); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
+		if c.passes {
+			ctx = t.Context()
+		}
+		err = c.do(ctx)
+		if cancel(); c.passes != (err == nil) || !c.passes && !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s while another holds %s: %v", c.what, c.path, err)
+		}
+		f.Close()
+	}
+	if err := complete(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// One archive's retrieval opens no other archive.
+func TestRetrievalOfAnother(t *testing.T) {
+	t.Parallel()
+	s := newStoreT(t, Options{})
+	for _, id := range []string{"a", "b"} {
+		storetest.Upload(t, s, coldstore.NewArchive{Name: id}, minPart, []byte(id))
+	}
+	r, err := s.RequestRetrieval(t.Context(), "a", coldstore.Range{}, coldstore.RetrievalOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Archive = "b"
+	if _, err := s.OpenRetrieved(t.Context(), r, 0, 1); !errors.Is(err, coldstore.ErrInvalid) {
+		t.Errorf("OpenRetrieved: %v", err)
+	}
+}
+
 // An upload's completion is found also when its log is gone.
 func TestCompleteAfterTidy(t *testing.T) {
 	t.Parallel()
@@ -386,39 +379,5 @@ func TestCompleteAfterTidy(t *testing.T) {
 	}
 	if _, err := s.CompleteUpload(t.Context(), u.ID, 1, treehash.Hash{}); !errors.Is(err, coldstore.ErrIntegrity) {
 		t.Errorf("with another hash: %v", err)
-	}
-}
-
-// What a power failure can leave of a log: a torn end, a hole of zeros.
-func TestTornLog(t *testing.T) {
-	t.Parallel()
-	for _, torn := range []string{`{"part":0,"si`, "\x00\x00\x00\x00", "\n\x00\x00\n{}\n", `{"part":`} {
-		s := newStoreT(t, Options{})
-		data := storetest.Bytes(2*minPart, 1)
-		u, err := s.CreateUpload(t.Context(), coldstore.NewArchive{Name: "a"}, minPart)
-		if err != nil {
-			t.Fatal(err)
-		}
-		storetest.PutParts(t, s, u, data[:minPart])
-		f, err := os.OpenFile(s.uploadLog(u.ID), os.O_WRONLY|os.O_APPEND, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := f.WriteString(torn); err != nil {
-			t.Fatal(err)
-		}
-		f.Close()
-		s = reopen(t, s)
-		if parts, err := s.ListParts(t.Context(), u.ID); err != nil || len(parts) != 1 {
-			t.Errorf("%q: %v, %v", torn, parts, err)
-		}
-		p := data[minPart:]
-		if err := s.PutPart(t.Context(), u.ID, minPart, p, treehash.Sum(p)); err != nil {
-			t.Error(err)
-		}
-		s = reopen(t, s)
-		if _, err := s.CompleteUpload(t.Context(), u.ID, 2*minPart, treehash.Sum(data)); err != nil {
-			t.Errorf("%q: %v", torn, err)
-		}
 	}
 }

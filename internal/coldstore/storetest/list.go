@@ -152,6 +152,12 @@ func testDelete(t *testing.T, r *run) {
 			wantErr(t, "Delete", r.s.Delete(r.ctx, id), coldstore.ErrNotFound, id)
 		}
 	}
+	for _, id := range []string{"../x", "/set/b", "set/../set/b", "", "\x00"} { // no names at all, whatever it is called
+		if err := r.s.Delete(r.ctx, id); !errors.Is(err, coldstore.ErrNotFound) && !errors.Is(err, coldstore.ErrInvalid) {
+			t.Errorf("Delete of %q: %v", id, err)
+		}
+	}
+	r.checkContent(t, b.ID, r.data[:20])
 }
 
 // After its deletion a name is free again, and nothing of the old archive is left.
