@@ -26,6 +26,7 @@ import (
 	"github.com/firn-backup/firn/internal/mustrun"
 	"github.com/firn-backup/firn/internal/restore"
 	"github.com/firn-backup/firn/internal/restore/restoretest"
+	"github.com/firn-backup/firn/internal/snapshot"
 	"github.com/firn-backup/firn/internal/source/sourcetest"
 )
 
@@ -658,6 +659,51 @@ func TestCutArchive(t *testing.T) {
 		lost[p.Path] = true
 	}
 	sameBut(t, w.Tree, o.To, lost)
+}
+
+// TestHostileSnapshot: a snapshot whose links lead its files outside, as one could be that a trusted
+// key signed and that was made on a broken machine.
+func TestHostileSnapshot(t *testing.T) {
+	t.Parallel()
+	w := restoretest.New(t, "zstd:1", "age", 0)
+	w.Fill()
+	first := w.Backup()
+	outside := filepath.Join(w.Dir, "outside")
+	w.Must(os.Mkdir(outside, 0o755))
+	root := strings.TrimPrefix(w.Tree, "/")
+	var big snapshot.Entry
+	w.Must(w.DB.Entries(ctx, first.ID, catalog.Query{Under: []string{root + "/big"}}, func(e snapshot.Entry) error { big = e; return nil }))
+	h := first.Header
+	h.Snap, h.N, h.Kind, h.Base, h.BaseHash = w.Set.ID, 2, snapshot.Incremental, first.ID, first.ManifestHash
+	w.Must(w.DB.Begin(ctx, catalog.Snapshot{ID: h.Snap, SetID: h.SetID, N: 2, Kind: h.Kind, Base: h.Base, At: h.At, Made: h.Made, Header: h, Vault: w.URL}))
+	ew, err := w.DB.EntryWriter(ctx, h.Snap)
+	w.Must(err)
+	link := snapshot.Entry{Path: root + "/evil", Type: snapshot.Symlink, Link: outside}
+	big.Path = root + "/evil/file"
+	dir := snapshot.Entry{Path: root + "/evil/sub", Type: snapshot.Dir, Mode: 0o777}
+	self := snapshot.Entry{Path: root + "/self", Type: snapshot.Symlink, Link: "../../outside"}
+	empty := snapshot.Entry{Path: root + "/self/empty", Type: snapshot.File, Mode: 0o666}
+	for _, e := range []snapshot.Entry{link, big, dir, self, empty} {
+		w.Must(ew.Put(ctx, &e))
+	}
+	w.Must(ew.Close(ctx))
+	w.Must(w.DB.FinishStored(ctx, h.Snap, first.ManifestHash, first.ManifestPart, catalog.Totals{}))
+	for i, over := range []extract.Overwrite{extract.Never, extract.Always} {
+		o := w.RestoreOptions(catalog.Snapshot{ID: h.Snap}, filepath.Join(w.Dir, fmt.Sprint("to", i)))
+		o.Overwrite = over
+		for range 2 {
+			_, err := restore.Run(ctx, o)
+			wantKind(t, err, failure.Partial)
+		}
+		names, err := os.ReadDir(outside)
+		w.Must(err)
+		if len(names) != 0 {
+			t.Errorf("outside holds %v", names)
+		}
+		if data, err := os.ReadFile(o.To + "/zz-last"); err != nil || len(data) == 0 {
+			t.Errorf("the rest was not restored: %v", err)
+		}
+	}
 }
 
 func TestFullDisk(t *testing.T) {
