@@ -7,13 +7,12 @@ repo=$PWD
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 go build -o "$work/bin/firn" ./cmd/firn
-# A home of a fixed name, in a mount namespace of its own where that can be had,
-# would be prettier; a short temporary one will do.
 home=$work/home/me
 mkdir -p "$home/Documents/letters"
 cp LICENSE "$home/Documents/licence.txt"
 cp README.md "$home/Documents/letters/to-anna.md"
-head -c 3000000 /dev/urandom > "$home/Documents/photo.jpg"
+head -c 3000000 /dev/urandom > "$home/Documents/anna.jpg"
+head -c 2000000 /dev/urandom > "$home/Documents/blurred.jpg"
 export HOME=$home PATH=$work/bin:$PATH TZ=UTC
 cd "$home"
 out=$work/session
@@ -23,12 +22,13 @@ say() { # runs a command and shows it as a terminal would
 }
 say 'firn backup ~/Documents'
 say 'firn key show > key-for-the-safe.txt'
-echo 'P.S. and thank you' >> Documents/letters/to-anna.md
-rm Documents/photo.jpg
+say 'echo "P.S. and thank you" >> Documents/letters/to-anna.md; rm Documents/blurred.jpg'
+sleep 1 # a date of its own, to the second
 say 'firn backup ~/Documents'
 say 'firn snapshots'
-say 'firn diff Documents@"$(firn snapshots --json | sed -n '"'"'s/.*"snapshot": "\(.*\)".*/\1/p'"'"' | head -n 1)"'
-say 'firn find photo.jpg'
+first=$(firn snapshots --json | sed -n 's/.*"at": "\(.*\)T\(.*\)\.[0-9]*Z".*/\1 \2/p' | head -n 1)
+say "firn diff 'Documents@$first'"
+say 'firn find blurred.jpg'
 say 'firn restore Documents letters/to-anna.md --to ./back'
 say 'tail -n 1 back/'"${home#/}"'/Documents/letters/to-anna.md'
 say 'firn verify --read'
