@@ -326,8 +326,10 @@ func (d *decoder) time() snapshot.Time {
 }
 
 func (d *decoder) ordered() uint64 {
+	n := int(d.byte())
+	d.bad = d.bad || n > 8
 	var v uint64
-	for _, c := range d.bytes(int(d.byte())) {
+	for _, c := range d.bytes(n) {
 		v = v<<8 | uint64(c)
 	}
 	return v

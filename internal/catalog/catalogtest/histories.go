@@ -69,7 +69,6 @@ type model struct {
 	problems []snapshot.Problem
 	volumes  int
 	check_   catalog.Checkpoint
-	refs     map[string]bool // paths put by the attempt
 }
 
 func drawPath(t *rapid.T, label string) string {
