@@ -134,7 +134,9 @@ func (w *walk) next(ctx context.Context) ([]Row, error) {
 	} else {
 		query += ` ORDER BY e.path, e.n LIMIT `
 	}
-	page, err := w.d.page(ctx, w.rows, w.all, query+strconv.Itoa(w.d.b.PageRows), args...)
+	// Whoever looks for one entry stops at the first: pages begin small.
+	limit := min(max(32, 16*w.rows), w.d.b.PageRows)
+	page, err := w.d.page(ctx, limit, w.all, query+strconv.Itoa(limit), args...)
 	if err != nil || len(page) == 0 {
 		return nil, err
 	}
