@@ -131,6 +131,7 @@ stores are standard streams: tar, compressed by zstd, encrypted by age.
 	add("manage",
 		newKey(c),
 		newVault(c),
+		newServe(c),
 	)
 	add("about",
 		newTreehash(c),
