@@ -74,8 +74,10 @@ type NewArchive struct {
 	// refuse one that exists with ErrExists, when the upload is created or when it is completed;
 	// others ignore it. A store may refuse, with ErrInvalid, a name that is the begin of
 	// another's path (a and a/b). Empty: the store makes an id.
-	Name        string
-	Description string // at most 1,024 characters of printable ASCII (0x20–0x7E)
+	Name string
+	// Description has at most 1,024 characters of printable ASCII (0x20–0x7E). Spaces at its
+	// begin and end may get lost.
+	Description string
 }
 
 // Range is a range of an archive, in bytes. The zero Range is the whole archive.
@@ -168,7 +170,8 @@ type Uploader interface {
 	// that tree hash (ErrIntegrity), without gaps (ErrInvalid). Such an error leaves the upload as
 	// it was, to be corrected and completed. If the answer is lost
 	// (ErrInDoubt): repeat it; a completed upload answers with its archive again,
-	// for a day at least, unless that was deleted (ErrNotFound).
+	// for a day at least, unless that was deleted (ErrNotFound). A store whose listing lags may
+	// then not know the description any more (empty) and tell a later Created.
 	CompleteUpload(ctx context.Context, uploadID string, size int64, hash treehash.Hash) (Archive, error)
 
 	// AbortUpload throws the parts away. Aborting what is not there succeeds; a completed
@@ -179,8 +182,8 @@ type Uploader interface {
 	ListUploads(ctx context.Context, fn func(Upload) error) error
 }
 
-// A Deleter deletes archives. Deleting what is not there is ErrNotFound; if the answer
-// is lost, repeat.
+// A Deleter deletes archives. Deleting what is not there is ErrNotFound, or succeeds in a
+// store whose listing lags, which may not know; if the answer is lost, repeat.
 type Deleter interface {
 	Delete(ctx context.Context, archive string) error
 }

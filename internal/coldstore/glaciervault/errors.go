@@ -190,6 +190,25 @@ func notFoundAs(err, kind error) error {
 	return err
 }
 
+// absent looks closer at ErrNotFound from an operation on something in the vault: when it
+// is the vault itself that is not there, nobody may conclude that an archive or an upload was lost.
+func (s *Store) absent(ctx context.Context, err error) error {
+	var se *serviceError
+	if !errors.As(err, &se) || !errors.Is(err, coldstore.ErrNotFound) {
+		return err
+	}
+	_, verr := s.describe(ctx)
+	switch {
+	case verr == nil:
+		return err
+	case errors.Is(verr, coldstore.ErrNotFound):
+		return &serviceError{text: "the vault itself is not there: " + se.text, code: se.code}
+	case errors.Is(verr, coldstore.ErrTemporary) || errors.Is(verr, coldstore.ErrThrottled) || ctx.Err() != nil:
+		return verr // not known: ask again
+	}
+	return err
+}
+
 // refused says that the service did not like what it was told.
 func refused(err error) bool {
 	var se *serviceError

@@ -46,7 +46,7 @@ func (s *Store) ListWithin(ctx context.Context, maxAge time.Duration, fn func(co
 		}
 	}
 	if err != nil {
-		return time.Time{}, fail(ctx, what, err)
+		return time.Time{}, fail(ctx, what, s.absent(ctx, err))
 	}
 	if j.State != coldstore.JobDone {
 		return time.Time{}, fmt.Errorf("%s: the inventory was asked for at %s and takes hours: %w", what, j.Requested.Format(time.RFC3339), coldstore.ErrNotReady)

@@ -75,7 +75,7 @@ func retrievalOf(j coldstore.Job) coldstore.Retrieval {
 func (s *Store) RequestRetrieval(ctx context.Context, archive string, r coldstore.Range, o coldstore.RetrievalOptions) (coldstore.Retrieval, error) {
 	j, err := s.request(ctx, archive, r, o)
 	if err != nil {
-		return coldstore.Retrieval{}, fail(ctx, "request retrieval of archive "+archive, err)
+		return coldstore.Retrieval{}, fail(ctx, "request retrieval of archive "+archive, s.absent(ctx, err))
 	}
 	return retrievalOf(j), nil
 }
@@ -226,7 +226,7 @@ func (s *Store) check(ctx context.Context, t token) (coldstore.Job, error) {
 	j, err := s.job(ctx, t.job)
 	switch {
 	case err != nil:
-		return j, notFoundAs(err, coldstore.ErrExpired)
+		return j, notFoundAs(s.absent(ctx, err), coldstore.ErrExpired)
 	case j.Kind != coldstore.JobRetrieval || j.Archive != t.archive || j.Range != t.span || j.Size != t.total:
 		return j, fmt.Errorf("the service has another job of that id: %w", coldstore.ErrExpired)
 	case j.State == coldstore.JobFailed:
@@ -281,7 +281,7 @@ func (s *Store) read(ctx context.Context, r coldstore.Retrieval, off, size int64
 // notRead finds out why output is not to be had.
 func (s *Store) notRead(ctx context.Context, t token, err error) error {
 	if !refused(err) {
-		return notFoundAs(err, coldstore.ErrExpired)
+		return notFoundAs(s.absent(ctx, err), coldstore.ErrExpired)
 	}
 	j, jerr := s.check(ctx, t)
 	switch {

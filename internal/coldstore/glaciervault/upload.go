@@ -29,7 +29,7 @@ func (s *Store) CreateUpload(ctx context.Context, a coldstore.NewArchive, partSi
 		AccountId: &s.id, VaultName: &s.vault, PartSize: &size, ArchiveDescription: optional(a.Description),
 	})
 	if err != nil {
-		return coldstore.Upload{}, fail(ctx, what, err)
+		return coldstore.Upload{}, fail(ctx, what, s.absent(ctx, classify(ctx, err)))
 	}
 	id := text(out.UploadId)
 	if !validID(id) {
@@ -97,7 +97,7 @@ func (s *Store) PutPart(ctx context.Context, uploadID string, off int64, data []
 		AccountId: &s.id, VaultName: &s.vault, UploadId: &uploadID, Range: &span, Checksum: &digits, Body: bytes.NewReader(data),
 	}, withPayloadHash(sum))
 	if err != nil {
-		err = classify(ctx, err)
+		err = s.absent(ctx, classify(ctx, err))
 		if refused(err) {
 			if got := treehash.Sum(data); got != hash {
 				return fmt.Errorf("%s: it has tree hash %s and not %s: %w", what, got, hash, coldstore.ErrIntegrity)
@@ -152,7 +152,7 @@ func (s *Store) parts(ctx context.Context, uploadID string) ([]coldstore.Part, e
 	for {
 		out, err := s.c.ListParts(ctx, in)
 		if err != nil {
-			return nil, classify(ctx, err)
+			return nil, s.absent(ctx, classify(ctx, err))
 		}
 		for _, p := range out.Parts {
 			first, last, ok := parseSpan(text(p.RangeInBytes))
@@ -241,7 +241,7 @@ func (s *Store) notCompleted(ctx context.Context, uploadID string, size int64, h
 		return &serviceError{text: se.text, code: se.code, kinds: append([]error{coldstore.ErrInDoubt}, se.kinds...), lost: true}
 	}
 	if !refused(err) {
-		return err
+		return s.absent(ctx, err)
 	}
 	// The service tells a wrong hash and missing parts by the same code.
 	parts, perr := s.parts(ctx, uploadID)
@@ -277,7 +277,7 @@ func (s *Store) AbortUpload(ctx context.Context, uploadID string) error {
 	}
 	_, err := s.c.AbortMultipartUpload(ctx, &glacier.AbortMultipartUploadInput{AccountId: &s.id, VaultName: &s.vault, UploadId: &uploadID})
 	if err != nil {
-		if err = classify(ctx, err); !errors.Is(err, coldstore.ErrNotFound) {
+		if err = s.absent(ctx, classify(ctx, err)); !errors.Is(err, coldstore.ErrNotFound) {
 			return fmt.Errorf("%s: %w", what, err)
 		}
 	}
@@ -291,7 +291,7 @@ func (s *Store) ListUploads(ctx context.Context, fn func(coldstore.Upload) error
 	for {
 		out, err := s.c.ListMultipartUploads(ctx, in)
 		if err != nil {
-			return fail(ctx, what, err)
+			return fail(ctx, what, s.absent(ctx, classify(ctx, err)))
 		}
 		for _, e := range out.UploadsList {
 			u := coldstore.Upload{ID: text(e.MultipartUploadId), PartSize: e.PartSizeInBytes, Created: parseTime(e.CreationDate)}
@@ -322,7 +322,7 @@ func (s *Store) Delete(ctx context.Context, archive string) error {
 	}
 	_, err := s.c.DeleteArchive(ctx, &glacier.DeleteArchiveInput{AccountId: &s.id, VaultName: &s.vault, ArchiveId: &archive})
 	if err != nil {
-		return fail(ctx, what, err)
+		return fail(ctx, what, s.absent(ctx, classify(ctx, err)))
 	}
 	s.jobs.forget(archive)
 	return nil

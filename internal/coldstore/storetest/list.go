@@ -57,17 +57,18 @@ func testListStops(t *testing.T, r *run) {
 		r.upload(t, number(i), []byte{1})
 		r.create(t, number(10+i))
 	}
-	r.list(t)
 	errStop := errors.New("stop")
 	calls := 0
-	_, err := r.s.List(r.ctx, func(coldstore.Archive) error { calls++; return errStop })
-	if err != errStop && !errors.Is(err, errStop) || calls != 1 {
-		t.Errorf("List: %v after %d calls", err, calls)
-	}
-	calls = 0
-	err = r.s.ListUploads(r.ctx, func(coldstore.Upload) error { calls++; return errStop })
+	// Before the listing, for which the clock may be moved: uploads may not live that long.
+	err := r.s.ListUploads(r.ctx, func(coldstore.Upload) error { calls++; return errStop })
 	if !errors.Is(err, errStop) || calls != 1 {
 		t.Errorf("ListUploads: %v after %d calls", err, calls)
+	}
+	r.list(t)
+	calls = 0
+	_, err = r.s.List(r.ctx, func(coldstore.Archive) error { calls++; return errStop })
+	if err != errStop && !errors.Is(err, errStop) || calls != 1 {
+		t.Errorf("List: %v after %d calls", err, calls)
 	}
 }
 
@@ -75,11 +76,11 @@ func testListUploads(t *testing.T, r *run) {
 	want := map[string]coldstore.Upload{}
 	for i, name := range []string{"set/a", "set/b", "", "set/a"} {
 		size := r.part << (i % 2)
-		u, err := r.s.CreateUpload(r.ctx, coldstore.NewArchive{Name: name, Description: "d " + name}, size)
+		u, err := r.s.CreateUpload(r.ctx, coldstore.NewArchive{Name: name, Description: "d/" + name}, size)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if u.PartSize != size || u.Name != name || u.Description != "d "+name || u.Created.IsZero() {
+		if u.PartSize != size || u.Name != name || u.Description != "d/"+name || u.Created.IsZero() {
 			t.Errorf("CreateUpload: %+v", u)
 		}
 		want[u.ID] = u
@@ -135,7 +136,9 @@ func testDelete(t *testing.T, r *run) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		wantErr(t, "Delete again", r.s.Delete(r.ctx, a.ID), coldstore.ErrNotFound, a.ID)
+		if err := r.s.Delete(r.ctx, a.ID); err != nil || r.traits.ListLag == 0 { // one that cannot tell may succeed
+			wantErr(t, "Delete again", err, coldstore.ErrNotFound, a.ID)
+		}
 		_, err := r.s.RequestRetrieval(r.ctx, a.ID, coldstore.Range{}, coldstore.RetrievalOptions{})
 		wantErr(t, "RequestRetrieval", err, coldstore.ErrNotFound, a.ID)
 		if listed := r.list(t); len(listed) != 1 || listed[b.ID].Size != 20 {

@@ -73,7 +73,7 @@ func testRoundTrip(t *testing.T, r *run) {
 			t.Errorf("archive %s is not listed", id)
 			continue
 		}
-		r.checkArchive(t, a, strings.TrimPrefix(a.Description, "storetest "), data)
+		r.checkArchive(t, a, strings.TrimPrefix(a.Description, "storetest/"), data)
 		r.checkContent(t, id, data)
 	}
 	if len(listed) != len(stored) {
