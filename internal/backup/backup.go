@@ -122,7 +122,7 @@ func Run(ctx context.Context, o Options) (Result, error) {
 		return r.res, err
 	}
 	if r.res.Problems > 0 {
-		return r.res, failure.Errorf(failure.Partial, "%s: %d problems; the snapshot is stored and lists them",
+		return r.res, failure.Errorf(failure.Partial, "%s: the snapshot is stored, but with problems (%d), which it lists",
 			o.Set.Name, r.res.Problems)
 	}
 	return r.res, nil

@@ -51,7 +51,7 @@ func DryRun(ctx context.Context, o Options, read bool) (Result, error) {
 	r.res.Problems = r.stats.problems
 	r.res.Volumes, r.res.Sent = int(r.stats.volumes.Load()), r.stats.sent.Load()
 	if err == nil && r.res.Problems > 0 {
-		err = failure.Errorf(failure.Partial, "%s: %d problems", o.Set.Name, r.res.Problems)
+		err = failure.Errorf(failure.Partial, "%s: there would be problems (%d)", o.Set.Name, r.res.Problems)
 	}
 	return r.res, err
 }

@@ -160,6 +160,9 @@ func (c *command) backupOne(ctx context.Context, a *app.App, t app.Target, f bac
 		return err
 	}
 	defer release()
+	if err := a.CheckRecovered(ctx, t.Set.Vault); err != nil {
+		return withHint(err, "firn recover %s", t.Set.Vault)
+	}
 	if err := o.Catalog.PutSet(ctx, t.Set); err != nil {
 		return err
 	}
@@ -268,6 +271,8 @@ var _ backup.Observer = (*watcher)(nil)
 func (w *watcher) Entry(a backup.Action, path string, count, size int64) {
 	if a != backup.Deleted {
 		w.meter.AddFiles(count)
+	}
+	if a == backup.Unchanged || a == backup.Metadata { // of the others Read tells
 		w.meter.AddBytes(size)
 	}
 	if w.files && path != "" {

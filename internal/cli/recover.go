@@ -83,7 +83,7 @@ func (c *command) recover(cmd *cobra.Command, args []string, f recoverFlags) err
 	if o.Signers, err = a.Signers(ctx); err != nil {
 		return err
 	}
-	run, err := a.BeginRun(ctx, "recover", "")
+	run, err := a.BeginRun(ctx, app.RecoverCommand(url), "")
 	if err != nil {
 		return err
 	}
@@ -153,7 +153,7 @@ func (w *recoverWatcher) Listed(asOf time.Time, snapshots, missing int) {
 }
 
 func (w *recoverWatcher) Waiting(ready, all int) {
-	w.tell.Tell(progress.Event{Kind: progress.Waiting, Text: fmt.Sprintf("%s of %s are ready", count(int64(ready)), plural(int64(all), "retrieval"))})
+	w.tell.Tell(progress.Event{Kind: progress.Waiting, Text: waitingText(ready, all)})
 }
 
 func (w *recoverWatcher) Read(n int64) { w.meter.AddBytes(n) }

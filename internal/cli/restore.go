@@ -263,7 +263,7 @@ func (w *restoreWatcher) Range(archive string, r coldstore.Range) {
 }
 
 func (w *restoreWatcher) Waiting(ready, all int) {
-	w.tell.Tell(progress.Event{Kind: progress.Waiting, Text: fmt.Sprintf("%s of %s are ready", count(int64(ready)), plural(int64(all), "retrieval"))})
+	w.tell.Tell(progress.Event{Kind: progress.Waiting, Text: waitingText(ready, all)})
 }
 
 func (w *restoreWatcher) Entry(path string, size int64, kept bool) {

@@ -211,7 +211,7 @@ func (w *verifyWatcher) Archive(archive string, size int64, read bool) {
 func (w *verifyWatcher) Read(n int64) { w.meter.AddBytes(n) }
 
 func (w *verifyWatcher) Waiting(ready, all int) {
-	w.tell.Tell(progress.Event{Kind: progress.Waiting, Text: fmt.Sprintf("%s of %s are ready", count(int64(ready)), plural(int64(all), "retrieval"))})
+	w.tell.Tell(progress.Event{Kind: progress.Waiting, Text: waitingText(ready, all)})
 }
 
 func (w *verifyWatcher) Finding(f verify.Finding) {

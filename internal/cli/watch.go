@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"sync"
 	"time"
 
@@ -19,6 +20,11 @@ func plural(n int64, one string) string {
 		return "1 " + one
 	}
 	return count(n) + " " + one + "s"
+}
+
+// waitingText says how a vault's retrievals stand.
+func waitingText(ready, all int) string {
+	return fmt.Sprintf("%s ready, of %s", count(int64(ready)), plural(int64(all), "retrieval"))
 }
 
 // jsonEvent is one line of a long run with --json. docs/reference/json.md.
