@@ -222,7 +222,7 @@ func TestStores(t *testing.T) {
 	if _, err := a.CreateVault(ctx, other); failure.KindOf(err) != failure.Usage {
 		t.Errorf("made twice: %v", err)
 	}
-	for _, url := range []string{"s3://b", "glacier://r/v", "ftp://x", "x:y", "dir:/x?z=1"} {
+	for _, url := range []string{"s3://b", "glacier://eu-west-1/", "ftp://x", "x:y", "dir:/x?z=1"} {
 		if _, err := a.VaultURL(url); failure.KindOf(err) != failure.Usage {
 			t.Errorf("%s: %v", url, err)
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/firn-backup/firn/internal/coldstore"
+	"github.com/firn-backup/firn/internal/coldstore/glaciervault"
 	"github.com/firn-backup/firn/internal/coldstore/localdir"
 	"github.com/firn-backup/firn/internal/config"
 	"github.com/firn-backup/firn/internal/failure"
@@ -58,11 +59,29 @@ func vaultKinds() []vaultKind {
 			}
 			return root
 		},
+	}, {
+		scheme:    glaciervault.Scheme,
+		canonical: glaciervault.Canonical,
+		open: func(ctx context.Context, url string, now func() time.Time) (coldstore.Store, error) {
+			s, err := glaciervault.Open(ctx, url, glaciervault.Options{Now: now})
+			if err != nil { // not a nil *Store in an interface
+				return nil, err
+			}
+			return s, nil
+		},
+		create: func(ctx context.Context, url string, now func() time.Time) (coldstore.Store, error) {
+			s, err := glaciervault.Create(ctx, url, glaciervault.Options{Now: now})
+			if err != nil {
+				return nil, err
+			}
+			return s, nil
+		},
+		dir: func(string) string { return "" },
 	}}
 }
 
 // laterSchemes are vaults that the design has and this version has not.
-func laterSchemes() []string { return []string{"s3", "glacier"} }
+func laterSchemes() []string { return []string{"s3"} }
 
 func kindOf(url string) (vaultKind, error) {
 	scheme, _, ok := strings.Cut(url, ":")
@@ -76,10 +95,10 @@ func kindOf(url string) (vaultKind, error) {
 	}
 	for _, s := range laterSchemes() {
 		if s == scheme {
-			return vaultKind{}, failure.Errorf(failure.Usage, "%s: vaults are not supported by this version yet; dir:/path is", scheme)
+			return vaultKind{}, failure.Errorf(failure.Usage, "%s: vaults are not supported by this version yet; dir:/path and glacier://REGION/VAULT are", scheme)
 		}
 	}
-	return vaultKind{}, failure.Errorf(failure.Usage, "%q: there is no kind of vault %q; write dir:/path", url, scheme)
+	return vaultKind{}, failure.Errorf(failure.Usage, "%q: there is no kind of vault %q; write dir:/path or glacier://REGION/VAULT", url, scheme)
 }
 
 func canonicalURL(url string) (string, error) {
