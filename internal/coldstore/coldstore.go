@@ -199,6 +199,13 @@ type Store interface {
 	Deleter
 }
 
+// A PartHasher is an Uploader in this process: it hashes what it stores anyway, and its
+// caller need not do it once more over the same memory. An optional ability.
+type PartHasher interface {
+	// PutPartHashing is PutPart, which computes the leaf hashes of data itself and returns them.
+	PutPartHashing(ctx context.Context, uploadID string, off int64, data []byte) ([]treehash.Hash, error)
+}
+
 // A Stater tells of one archive without a listing: an optional ability.
 // ErrNotFound when it is not there, ErrIntegrity when it is seen to be damaged.
 type Stater interface {

@@ -190,10 +190,20 @@ func (u *Upload) send() error {
 
 // put stores one part.
 func (u *Upload) put(off int64, data []byte) error {
-	leaves := treehash.Leaves(data)
-	hash := treehash.Combine(leaves)
+	var leaves []treehash.Hash
+	var send func() error
+	if h, ok := u.s.(coldstore.PartHasher); ok {
+		send = func() (err error) {
+			leaves, err = h.PutPartHashing(u.ctx, u.id, off, data)
+			return err
+		}
+	} else {
+		leaves = treehash.Leaves(data)
+		hash := treehash.Combine(leaves)
+		send = func() error { return u.s.PutPart(u.ctx, u.id, off, data, hash) }
+	}
 	err := retry(u.ctx, u.o, func() error {
-		if err := u.s.PutPart(u.ctx, u.id, off, data, hash); err != nil {
+		if err := send(); err != nil {
 			return fmt.Errorf("upload part at byte %d of %s: %w", off, u.what(), err)
 		}
 		return nil
