@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
 	"github.com/aws/aws-sdk-go-v2/credentials/ssocreds"
 	"github.com/aws/aws-sdk-go-v2/service/glacier"
 	"github.com/aws/smithy-go"
@@ -122,7 +124,9 @@ func explainCredentials(err error, profile string) error {
 		login += " --profile " + profile
 	}
 	var sso *ssocreds.InvalidTokenError
+	var process *processcreds.ProviderError
 	var api smithy.APIError
+	var op *smithy.OperationError
 	switch {
 	case errors.As(err, &sso):
 		return &credentialsError{"the SSO session has expired: run " + login}
@@ -130,6 +134,12 @@ func explainCredentials(err error, profile string) error {
 		return &credentialsError{"the SSO session is no longer valid: run " + login}
 	case errors.As(err, &api):
 		return &credentialsError{fmt.Sprintf("AWS gave no credentials: %s (%s); see AWS_PROFILE and ~/.aws/config", oneLine(api.ErrorMessage()), api.ErrorCode())}
+	case errors.As(err, &process):
+		return &credentialsError{"the credential_process of ~/.aws/config failed: run it by hand to see why"}
+	case errors.As(err, &op) && op.ServiceID != "ec2imds": // that one is asked last, on every machine
+		return &credentialsError{"AWS " + op.ServiceID + " could not be reached for credentials"}
+	case strings.Contains(err.Error(), "SSO token"):
+		return &credentialsError{"there is no SSO session: run " + login} // the SDK has no type for it
 	}
 	return &credentialsError{noCredentials}
 }
