@@ -174,7 +174,9 @@ func TestNoRetries(t *testing.T) {
 			if err := f(); err == nil {
 				t.Errorf("%s, %s: no error", name, what)
 			}
-			if n := calls.Load() - before; n != 1 {
+			// Questions over a connection that was found closed net/http asks again itself; never what changes or costs anything.
+			question := strings.Contains("ListParts List Request Check Open", what)
+			if n := calls.Load() - before; n != 1 && !(name == "hung up" && question && n == 2) {
 				t.Errorf("%s, %s: %d requests", name, what, n)
 			}
 		}

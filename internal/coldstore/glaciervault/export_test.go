@@ -9,8 +9,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/glacier"
 )
 
-// testKeys are what tests sign with.
-const testKey, testSecret, testToken = "AKIDTEST", "shhh-secret", "session-token-shhh"
+// What tests sign with.
+const (
+	testKey, testSecret, testToken          = "AKIDTEST", "shhh-secret", "session-token-shhh"
+	KeyForTest, SecretForTest, TokenForTest = testKey, testSecret, testToken
+)
 
 func static(client *http.Client) *testSeam {
 	return &testSeam{

@@ -46,7 +46,7 @@ func TestCanonical(t *testing.T) {
 	}
 }
 
-func TestToken(t *testing.T) {
+func TestTokens(t *testing.T) {
 	t.Parallel()
 	for _, want := range []token{
 		{"job-1", coldstore.Range{}, 1, "-archive"}, {"j", coldstore.Range{Offset: mib, Size: 5}, mib + 5, "a"}, {"j", coldstore.Range{Size: mib}, maxArchive, "a_b"},

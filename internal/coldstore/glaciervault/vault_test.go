@@ -44,7 +44,10 @@ func (c *clock) advance(d time.Duration) {
 // serve runs the server of this project, which was made from the service's documentation without a look at this package.
 func serve(t testing.TB, c *clock, d glacierserver.Delays, faults ...string) (endpoint string) {
 	t.Helper()
-	o := glacierserver.Options{Root: t.TempDir(), Delays: d, Clock: &glacierserver.Clock{Real: c.time}}
+	o := glacierserver.Options{
+		Root: t.TempDir(), Delays: d, Clock: &glacierserver.Clock{Real: c.time},
+		Keys: []glacierserver.Key{{ID: glaciervault.KeyForTest, Secret: glaciervault.SecretForTest, Token: glaciervault.TokenForTest}},
+	}
 	for _, text := range faults {
 		f, err := glacierserver.ParseFault(text)
 		if err != nil {
@@ -126,6 +129,28 @@ func TestCreateAndOpen(t *testing.T) {
 	_, err = s.RequestRetrieval(t.Context(), "a", coldstore.Range{}, coldstore.RetrievalOptions{})
 	if err == nil || errors.Is(err, coldstore.ErrNotFound) || !strings.Contains(err.Error(), "the vault itself is not there") {
 		t.Errorf("archive of a vault that is gone: %v", err)
+	}
+}
+
+// Descriptions go through signed headers: what is in them arrives as it was, but for spaces around it.
+func TestDescriptions(t *testing.T) {
+	t.Parallel()
+	s, _ := vault(t, newClock())
+	for in, want := range map[string]string{
+		"two  spaces   inside": "two  spaces   inside", "  around ": "around", " ": "", "a, b; c=\"d\" %41 ~": "a, b; c=\"d\" %41 ~",
+	} {
+		u, err := s.CreateUpload(t.Context(), coldstore.NewArchive{Description: in}, 1<<20)
+		if err != nil || u.Description != want {
+			t.Errorf("%q became %q, %v", in, u.Description, err)
+		}
+		if err := s.ListUploads(t.Context(), func(l coldstore.Upload) error {
+			if l.ID == u.ID && l.Description != want {
+				t.Errorf("%q is kept as %q", in, l.Description)
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
