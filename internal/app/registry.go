@@ -182,3 +182,18 @@ func (a *App) CreateVault(ctx context.Context, url string) (coldstore.Store, err
 	}
 	return s, err
 }
+
+// tidyAfter is how long what interrupted work left in a vault is kept: far longer
+// than anybody pauses a backup that is to go on.
+const tidyAfter = 7 * 24 * time.Hour
+
+// TidyVault removes from a vault what nobody needs any more, where the vault does
+// not do so itself. Nothing depends on it.
+func (a *App) TidyVault(ctx context.Context, s coldstore.Store) error {
+	dir, ok := s.(*localdir.Store)
+	if !ok {
+		return nil
+	}
+	_, err := dir.Tidy(ctx, tidyAfter)
+	return err
+}

@@ -186,6 +186,11 @@ func (c *command) backupOne(ctx context.Context, a *app.App, t app.Target, f bac
 	if cause := context.Cause(ctx); err != nil && cause != nil && failure.KindOf(cause) == failure.Locked {
 		err = cause
 	}
+	if err == nil {
+		if terr := a.TidyVault(ctx, store); terr != nil {
+			run.Warn("tidy the vault", "error", terr)
+		}
+	}
 	return c.backupEnd(ctx, a, run, t, res, err)
 }
 
