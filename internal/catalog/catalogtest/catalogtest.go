@@ -57,6 +57,10 @@ func Run(t *testing.T, target Target) {
 		{"Lease", testLease},
 		{"LeaseRace", testLeaseRace},
 		{"ManyHandles", testManyHandles},
+		{"Archives", testArchives},
+		{"ArchiveDeleted", testArchiveDeleted},
+		{"Listing", testListing},
+		{"ListingMeanwhile", testListingMeanwhile},
 		{"Histories", testHistories},
 	} {
 		t.Run(c.name, func(t *testing.T) {
