@@ -41,6 +41,10 @@ func (a *App) BackupOptions(ctx context.Context, t Target, warn func(path, reaso
 	}
 	o, err := a.options(t, key, warn)
 	o.Catalog = db
+	if err == nil && a.otherKeys(ctx, db, t.Set.ID, o.Params) {
+		o.Full = true
+		a.o.Notice(fmt.Sprintf("set %s is encrypted for other keys than before: a new full snapshot is made, and what was stored before still needs the old keys", t.Set.Name))
+	}
 	return o, key, err
 }
 
@@ -97,6 +101,38 @@ func (a *App) options(t Target, key *keyfile.Key, warn func(path, reason string)
 	return o, nil
 }
 
+// attemptParams are kept with each snapshot. Paths are bytes, as JSON keeps them: they need not be UTF-8.
+type attemptParams struct {
+	Paths, Exclude, IfPresent [][]byte
+	OneFS                     bool
+	Compress, Encrypt         string
+	Recipients, Files         []string
+	VolumeSize                int64
+	Signer                    []byte
+}
+
+// otherKeys says that whoever opens what a set stores now cannot open what it stored last: none
+// of the recipients is the same. An incremental would need both keys for ever.
+func (a *App) otherKeys(ctx context.Context, db *catalog.DB, set, now string) bool {
+	snaps, err := db.Snapshots(ctx, set)
+	if err != nil {
+		return false // the backup itself will say
+	}
+	var was, is attemptParams
+	for _, s := range snaps {
+		if s.State == catalog.Stored {
+			was = attemptParams{}
+			if json.Unmarshal([]byte(s.Params), &was) != nil {
+				was = attemptParams{} // recovered: nothing is known
+			}
+		}
+	}
+	if json.Unmarshal([]byte(now), &is) != nil || len(was.Recipients) == 0 || len(was.Files)+len(is.Files) > 0 {
+		return false
+	}
+	return !slices.ContainsFunc(is.Recipients, func(r string) bool { return slices.Contains(was.Recipients, r) })
+}
+
 // params is all that must be unchanged for an interrupted attempt to go on.
 func params(t Target, key *keyfile.Key) (string, error) {
 	s := *t.Config
@@ -106,15 +142,7 @@ func params(t Target, key *keyfile.Key) (string, error) {
 			recipients = key.Recipients()
 		}
 	}
-	// Bytes, as JSON keeps them: paths need not be UTF-8.
-	b, err := json.Marshal(struct {
-		Paths, Exclude, IfPresent [][]byte
-		OneFS                     bool
-		Compress, Encrypt         string
-		Recipients, Files         []string
-		VolumeSize                int64
-		Signer                    []byte
-	}{
+	b, err := json.Marshal(attemptParams{
 		raw(s.Paths), raw(s.Exclude), raw(s.ExcludeIfPresent), s.OneFileSystem,
 		s.Compress, s.Encrypt, slices.Sorted(slices.Values(recipients)), s.RecipientFiles, s.VolumeSize,
 		key.Signer().Public().(ed25519.PublicKey),
