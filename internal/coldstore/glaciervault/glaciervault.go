@@ -143,7 +143,15 @@ func create(ctx context.Context, url string, o Options, t *testSeam) (*Store, er
 	}
 	_, err = s.c.CreateVault(ctx, &glacier.CreateVaultInput{AccountId: &s.id, VaultName: &s.vault})
 	if err != nil {
-		return nil, fail(ctx, "create vault "+s.vault, err)
+		err = classify(ctx, err)
+		// If the answer was lost, the vault may be there: repeated, this would say that it was before.
+		var se *serviceError
+		if errors.As(err, &se) && se.lost {
+			if _, derr := s.describe(ctx); derr == nil {
+				return s, nil
+			}
+		}
+		return nil, fmt.Errorf("create vault %s: %w", s.vault, err)
 	}
 	return s, nil
 }

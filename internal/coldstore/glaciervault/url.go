@@ -58,11 +58,11 @@ func parseURL(s string, needVault bool) (location, error) {
 		return refuse("there is no place for a #")
 	}
 	l.region = u.Host
-	if ok, _ := regexp.MatchString(`^[a-z0-9]+(-[a-z0-9]+)+$`, l.region); !ok {
+	if ok := matches(`^[a-z0-9]+(-[a-z0-9]+)+$`, l.region); !ok {
 		return refuse("%q is not a region; write glacier://eu-west-1/VAULT", l.region)
 	}
 	l.vault = strings.TrimPrefix(u.Path, "/")
-	switch ok, _ := regexp.MatchString(`^[A-Za-z0-9_.-]{1,255}$`, l.vault); {
+	switch ok := matches(`^[A-Za-z0-9_.-]{1,255}$`, l.vault); {
 	case l.vault == "" && needVault:
 		return refuse("no vault is named; write glacier://%s/VAULT", l.region)
 	case l.vault == "." || l.vault == "..", !ok && l.vault != "":
@@ -79,7 +79,7 @@ func parseURL(s string, needVault bool) (location, error) {
 		v, ok := values[0], true
 		switch name {
 		case "account":
-			ok, _ = regexp.MatchString(`^[0-9]{12}$`, v)
+			ok = matches(`^[0-9]{12}$`, v)
 			l.account = v
 		case "endpoint":
 			e, err := url.Parse(v)
@@ -92,7 +92,7 @@ func parseURL(s string, needVault bool) (location, error) {
 			ok = !strings.ContainsAny(v, "\n\r\x00[]")
 			l.profile = v
 		case "sns-topic":
-			ok, _ = regexp.MatchString(`^arn:[a-z0-9-]+:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_.-]{1,256}$`, v)
+			ok = matches(`^arn:[a-z0-9-]+:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_.-]{1,256}$`, v)
 			l.topic = v
 		default:
 			return refuse("unknown parameter %s (known: account, endpoint, profile, sns-topic)", name)
@@ -103,6 +103,8 @@ func parseURL(s string, needVault bool) (location, error) {
 	}
 	return l, nil
 }
+
+func matches(pattern, s string) bool { return regexp.MustCompile(pattern).MatchString(s) }
 
 // String is what parseURL reads, in its one form.
 func (l location) String() string {

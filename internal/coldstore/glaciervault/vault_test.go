@@ -106,6 +106,15 @@ func vault(t testing.TB, c *clock) (*glaciervault.Store, string) {
 	return s, where
 }
 
+// A vault of which the answer was lost was made, and is not called one that was there before.
+func TestCreateLost(t *testing.T) {
+	t.Parallel()
+	where := vaultURL(serve(t, newClock(), glacierserver.Delays{}, "CreateVault:lose:1:1"))
+	if _, err := glaciervault.CreateTest(t.Context(), where, glaciervault.Options{}, nil); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestCreateAndOpen(t *testing.T) {
 	t.Parallel()
 	c := newClock()
