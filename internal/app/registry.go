@@ -12,6 +12,7 @@ import (
 	"github.com/firn-backup/firn/internal/coldstore/localdir"
 	"github.com/firn-backup/firn/internal/config"
 	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/transfer"
 )
 
 // This file is the one list of adapters: which vaults, sources and codecs there are.
@@ -152,7 +153,11 @@ func (a *App) OpenStore(ctx context.Context, url string, mayCreate bool) (coldst
 	if err != nil {
 		return nil, err
 	}
-	s, err := k.open(ctx, url, a.Now)
+	var s coldstore.Store
+	err = transfer.Retry(ctx, opening(), func() (err error) {
+		s, err = k.open(ctx, url, a.Now)
+		return err
+	})
 	if !errors.Is(err, coldstore.ErrNotFound) {
 		return s, err
 	}
@@ -176,7 +181,11 @@ func (a *App) CreateVault(ctx context.Context, url string) (coldstore.Store, err
 	if err != nil {
 		return nil, err
 	}
-	s, err := k.create(ctx, url, a.Now)
+	var s coldstore.Store
+	err = transfer.Retry(ctx, opening(), func() (err error) {
+		s, err = k.create(ctx, url, a.Now)
+		return err
+	})
 	if errors.Is(err, coldstore.ErrExists) || errors.Is(err, coldstore.ErrInvalid) {
 		err = failure.Wrap(failure.Usage, err)
 	}
@@ -197,3 +206,6 @@ func (a *App) TidyVault(ctx context.Context, s coldstore.Store) error {
 	_, err := dir.Tidy(ctx, tidyAfter)
 	return err
 }
+
+// opening are the attempts at opening a vault: few, so that one that is not there is told of in seconds.
+func opening() transfer.Options { return transfer.Options{Retries: 2} }

@@ -179,17 +179,20 @@ func (r *run) settle(ctx context.Context, snap string) (bool, error) {
 // set is locked, so none of them is another run's.
 func (r *run) abortStale(ctx context.Context) error {
 	var stale []string
-	err := r.o.Store.ListUploads(ctx, func(u coldstore.Upload) error {
-		if d, ok := manifest.ParseDescription(u.Description); ok && d.SetID == r.o.Set.ID {
-			stale = append(stale, u.ID)
-		}
-		return nil
+	err := transfer.Retry(ctx, r.o.Transfer, func() error {
+		stale = stale[:0]
+		return r.o.Store.ListUploads(ctx, func(u coldstore.Upload) error {
+			if d, ok := manifest.ParseDescription(u.Description); ok && d.SetID == r.o.Set.ID {
+				stale = append(stale, u.ID)
+			}
+			return nil
+		})
 	})
 	if err != nil {
 		return fmt.Errorf("list unfinished uploads: %w", err)
 	}
 	for _, id := range stale {
-		if err := r.o.Store.AbortUpload(ctx, id); err != nil {
+		if err := transfer.Retry(ctx, r.o.Transfer, func() error { return r.o.Store.AbortUpload(ctx, id) }); err != nil {
 			return fmt.Errorf("give up unfinished upload %s: %w", id, err)
 		}
 	}

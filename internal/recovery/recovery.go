@@ -150,9 +150,14 @@ func (r *run) run(ctx context.Context) error {
 // list lists the vault. It needs memory for all archives that are there.
 func (r *run) list(ctx context.Context) (manifest.Listing, error) {
 	var all []coldstore.Archive
-	asOf, err := r.o.Lister.List(ctx, func(a coldstore.Archive) error {
-		all = append(all, a)
-		return nil
+	var asOf time.Time
+	err := transfer.Retry(ctx, r.o.Transfer, func() (err error) {
+		all = all[:0] // a listing that broke off begins anew
+		asOf, err = r.o.Lister.List(ctx, func(a coldstore.Archive) error {
+			all = append(all, a)
+			return nil
+		})
+		return err
 	})
 	switch {
 	case err != nil && !asOf.IsZero() && errors.Is(err, coldstore.ErrIntegrity):

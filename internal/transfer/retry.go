@@ -53,6 +53,12 @@ func (r *retrier) again(ctx context.Context, err error) error {
 	return nil
 }
 
+// Retry does f until it succeeds, fails for good, or has been tried as often as o says. f must be such that
+// it may be repeated when its answer was lost.
+func Retry(ctx context.Context, o Options, f func() error) error {
+	return retry(ctx, o.withDefaults(), f)
+}
+
 // retry does f until it succeeds, fails for good, or has been tried often enough.
 func retry(ctx context.Context, o Options, f func() error) error {
 	r := retrier{o: o}

@@ -102,7 +102,7 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	if o.Observe == nil {
 		o.Observe = silent{}
 	}
-	r := &run{o: o, expected: map[string]*expected{}, res: Result{Found: map[Kind]int64{}}}
+	r := &run{o: o, expected: map[string]*expected{}, strays: map[string]bool{}, res: Result{Found: map[Kind]int64{}}}
 	if o.Catalog == nil || o.Lister == nil || o.Now == nil || o.Read && o.Store == nil {
 		return r.res, errors.New("verify: an option is missing")
 	}
@@ -128,6 +128,7 @@ type run struct {
 	sets     []string
 	all      bool                 // sets are all that the catalog has in this vault
 	expected map[string]*expected // by archive
+	strays   map[string]bool      // archives of no snapshot that were told of
 	res      Result
 	read     counter
 }
@@ -232,25 +233,14 @@ func (r *run) eachVolume(ctx context.Context, snap string, fn func(v *manifest.V
 
 // list compares the vault's listing with what is expected.
 func (r *run) list(ctx context.Context) error {
-	asOf, err := r.o.Lister.List(ctx, func(a coldstore.Archive) error {
-		e := r.expected[a.ID]
-		if e == nil {
-			r.stray(a)
+	var asOf time.Time
+	// A listing that breaks off begins anew: what it told of before is passed over.
+	err := transfer.Retry(ctx, r.o.Transfer, func() (err error) {
+		asOf, err = r.o.Lister.List(ctx, func(a coldstore.Archive) error {
+			r.compare(a)
 			return nil
-		}
-		e.seen = true
-		r.o.Observe.Archive(a.ID, a.Size, false)
-		f := Finding{Kind: Different, Archive: a.ID, Set: e.set, Snapshot: e.snap, Volume: e.volume}
-		switch {
-		case !e.needed:
-		case a.Size != e.size:
-			f.Reason = fmt.Sprintf("it has %d bytes and not %d", a.Size, e.size)
-			r.found(f)
-		case !a.TreeHash.IsZero() && a.TreeHash != e.hash:
-			f.Reason = fmt.Sprintf("it has another tree hash, %s", a.TreeHash)
-			r.found(f)
-		}
-		return nil
+		})
+		return err
 	})
 	// A vault that sees damage itself lists all else, and tells of that.
 	damage := err
@@ -279,6 +269,30 @@ func (r *run) list(ctx context.Context) error {
 	return nil
 }
 
+// compare compares an archive of the listing with what is expected.
+func (r *run) compare(a coldstore.Archive) {
+	e := r.expected[a.ID]
+	switch {
+	case e == nil:
+		r.stray(a)
+		return
+	case e.seen:
+		return
+	}
+	e.seen = true
+	r.o.Observe.Archive(a.ID, a.Size, false)
+	f := Finding{Kind: Different, Archive: a.ID, Set: e.set, Snapshot: e.snap, Volume: e.volume}
+	switch {
+	case !e.needed:
+	case a.Size != e.size:
+		f.Reason = fmt.Sprintf("it has %d bytes and not %d", a.Size, e.size)
+		r.found(f)
+	case !a.TreeHash.IsZero() && a.TreeHash != e.hash:
+		f.Reason = fmt.Sprintf("it has another tree hash, %s", a.TreeHash)
+		r.found(f)
+	}
+}
+
 // stat asks about one archive, where the vault can tell.
 func (r *run) stat(ctx context.Context, archive string) error {
 	s, ok := r.o.Lister.(coldstore.Stater)
@@ -299,9 +313,10 @@ func (r *run) stray(a coldstore.Archive) {
 		return
 	}
 	known := slices.Contains(r.sets, d.SetID)
-	if !known && !r.all {
+	if !known && !r.all || r.strays[a.ID] {
 		return
 	}
+	r.strays[a.ID] = true
 	f := Finding{
 		Kind: Orphan, Archive: a.ID, Set: d.SetID, Snapshot: d.Snap, Volume: d.Part, Size: a.Size,
 		Reason: "no snapshot of the catalog needs it",
