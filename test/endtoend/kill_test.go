@@ -39,6 +39,7 @@ func TestKill9(t *testing.T) {
 
 	// A run tells of each volume that is stored; it is killed so many lines
 	// after that, or within the time to the next, at a point that nobody chooses.
+	m.backup = []string{"backup", "src", "--volume-size", "256KiB", "--json", "--compress", "zstd:1"}
 	kills := 0
 	for runs := 0; ; runs++ {
 		if runs > 400 {
@@ -75,7 +76,7 @@ func killAfter(t *testing.T, m *machine, lines int, r *rand.Rand) bool {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	cmd := m.command(ctx, "backup", "src", "--volume-size", "256KiB", "--json", "--compress", "zstd:1")
+	cmd := m.command(ctx, m.backup...)
 	out, err := cmd.StdoutPipe()
 	must(t, err)
 	var errs strings.Builder

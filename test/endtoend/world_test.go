@@ -43,6 +43,10 @@ type machine struct {
 	t    *testing.T
 	bin  string
 	home string
+	env  []string
+	now  string // FIRN_NOW; empty: the real time
+
+	backup []string // what killAfter runs
 }
 
 func newMachine(t *testing.T, home string) *machine {
@@ -50,7 +54,7 @@ func newMachine(t *testing.T, home string) *machine {
 	bin, err := build()
 	must(t, err)
 	must(t, os.MkdirAll(home, 0o755))
-	return &machine{t, bin, home}
+	return &machine{t: t, bin: bin, home: home}
 }
 
 // memory is a directory in memory where there is one, for what writes and syncs much.
@@ -79,6 +83,10 @@ func (m *machine) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, m.bin, args...)
 	cmd.Dir = m.home
 	cmd.Env = []string{"HOME=" + m.home, "PATH=" + os.Getenv("PATH"), "TZ=UTC"}
+	cmd.Env = append(cmd.Env, m.env...)
+	if m.now != "" {
+		cmd.Env = append(cmd.Env, "FIRN_NOW="+m.now)
+	}
 	return cmd
 }
 
