@@ -16,6 +16,7 @@ import (
 
 	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/internal/coldstore"
+	"github.com/firn-backup/firn/internal/cost"
 	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/manifest"
 	"github.com/firn-backup/firn/internal/retrieval"
@@ -42,7 +43,9 @@ type Options struct {
 	Wait       bool
 	Poll       time.Duration
 	Transfer   transfer.Options
-	Observe    Observer // may be nil
+	Approve    func(ctx context.Context, b retrieval.Bill) error // see retrieval.Options
+	Pace       cost.Pace                                         // of requests; the zero Pace: none
+	Observe    Observer                                          // may be nil
 }
 
 // Observer is told of progress. Read may be called from any goroutine.
@@ -114,6 +117,7 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	r.desk = retrieval.New(retrieval.Options{
 		Store: o.Store, Traits: o.Lister.Traits(), Journal: o.Catalog, Vault: o.Vault, Codecs: o.Codecs, Now: o.Now,
 		Tier: o.Tier, Days: o.Days, Wait: o.Wait, Poll: o.Poll, Transfer: o.Transfer,
+		Approve: o.Approve, Pace: o.Pace,
 		Read: func(n int64) { r.read.Add(n); o.Observe.Read(n) }, Waiting: o.Observe.Waiting,
 	})
 	err := r.run(ctx)
@@ -136,6 +140,10 @@ func (r *run) run(ctx context.Context) error {
 	}
 	all := r.res.Kept + r.wanted
 	r.o.Observe.Listed(r.res.AsOf, all, r.wanted)
+	// What the vault does not have is met again when it is read.
+	if err := r.desk.Order(ctx, func(string, error) error { return nil }); err != nil {
+		return err
+	}
 	if err := r.desk.Ready(ctx); err != nil {
 		return err
 	}
@@ -194,8 +202,7 @@ func (r *run) look(ctx context.Context, set *manifest.ListedSet) error {
 		}
 		r.wanted++
 		for _, a := range s.Manifests {
-			_, err := r.desk.Ask(ctx, a.ID, coldstore.Range{})
-			if err != nil && !retrieval.IsDamage(err) { // damage is met again when it is read
+			if err := r.desk.Want(ctx, a.ID, coldstore.Range{}, a.Size); err != nil {
 				return err
 			}
 		}

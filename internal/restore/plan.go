@@ -377,15 +377,26 @@ func (r *run) request(ctx context.Context) error {
 			return err
 		}
 		for _, read := range p.reads {
-			_, err := r.desk.Ask(ctx, v.Archive, retrieval.Whole(read.Range, v.Size))
-			if retrieval.IsDamage(err) {
-				p.lost = err
-				break
-			}
-			if err != nil {
+			if err := r.desk.Want(ctx, v.Archive, retrieval.Whole(read.Range, v.Size), read.Range.Size); err != nil {
 				return err
 			}
 		}
+	}
+	lost := map[string]error{}
+	err := r.desk.Order(ctx, func(archive string, err error) error { lost[archive] = err; return nil })
+	if err != nil {
+		return err
+	}
+	for i := range r.volumes {
+		p := &r.volumes[i]
+		if p.lost != nil || len(lost) == 0 {
+			continue
+		}
+		v, err := r.volume(ctx, r.chain[p.n], p.vol)
+		if err != nil {
+			return err
+		}
+		p.lost = lost[v.Archive]
 	}
 	return r.desk.Ready(ctx)
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/internal/coldstore"
+	"github.com/firn-backup/firn/internal/cost"
 	"github.com/firn-backup/firn/internal/extract"
 	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/retrieval"
@@ -53,6 +54,8 @@ type Options struct {
 	Poll     time.Duration // between looks while waiting, at first; 0: a good choice
 	Gap      int64         // ranges of an archive less than so many bytes apart are read as one; 0: 1 MiB
 	Transfer transfer.Options
+	Approve  func(ctx context.Context, b retrieval.Bill) error // see retrieval.Options
+	Pace     cost.Pace                                         // of requests; the zero Pace: none
 	Now      func() time.Time
 
 	Observe Observer // may be nil
@@ -219,6 +222,7 @@ func begin(ctx context.Context, o Options) (*run, error) {
 	r.desk = retrieval.New(retrieval.Options{
 		Store: o.Store, Traits: o.Traits, Journal: o.Catalog, Vault: r.snap.Vault, Codecs: o.Codecs, Now: o.Now,
 		Tier: o.Tier, Days: o.Days, Wait: o.Wait, Poll: o.Poll, Transfer: o.Transfer,
+		Approve: o.Approve, Pace: o.Pace,
 		Read:    func(n int64) { r.read.add(n); o.Observe.Read(n) },
 		Waiting: o.Observe.Waiting,
 		Damaged: r.read.damage,

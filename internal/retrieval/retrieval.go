@@ -15,6 +15,7 @@ import (
 	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/internal/codec"
 	"github.com/firn-backup/firn/internal/coldstore"
+	"github.com/firn-backup/firn/internal/cost"
 	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/transfer"
 )
@@ -53,6 +54,11 @@ type Options struct {
 	Poll     time.Duration    // between looks while waiting, at first; 0: 30 s. It doubles up to 10 min
 	Transfer transfer.Options // Retries and Sleep count here too
 
+	// Approve is told what is about to be asked for, before it is, and stops it with an error; nil: nobody
+	// needs to know. It is not called for warm vaults, nor for what was asked for before.
+	Approve func(ctx context.Context, b Bill) error
+	Pace    cost.Pace // of requests; the zero Pace: none
+
 	Damaged func(transfer.Damage)     // leaves that are wrong in the vault; may be nil; from any goroutine
 	Read    func(bytes int64)         // bytes read from the vault; may be nil; from any goroutine
 	Waiting func(ready, all int)      // how the waiting stands; may be nil
@@ -64,6 +70,10 @@ type Desk struct {
 	o       Options
 	pending map[string]coldstore.Retrieval // by token
 	all     int                            // asked for or found, in this run
+	wanted  []want                         // of the next Order
+	sizes   map[string]int64               // of whole archives, in bytes, as far as told
+	window  []time.Time                    // of requests within the pace's time, oldest first; nil: not known yet
+	at      time.Time                      // the latest time that the pace has seen
 }
 
 const (
@@ -88,7 +98,7 @@ func New(o Options) *Desk {
 	if o.Read != nil && o.Store != nil {
 		o.Store = counted{o.Store, o.Read}
 	}
-	return &Desk{o: o, pending: map[string]coldstore.Retrieval{}}
+	return &Desk{o: o, pending: map[string]coldstore.Retrieval{}, sizes: map[string]int64{}}
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
@@ -105,7 +115,8 @@ func sleep(ctx context.Context, d time.Duration) error {
 // Ask sees to it that range want of an archive, the zero Range for all of it, is or will be
 // readable: by what was asked for before where that fits and still holds, else
 // by a new request, which is remembered before Ask returns. A warm store is
-// just asked. coldstore.ErrNotFound: there is no such archive.
+// just asked. coldstore.ErrNotFound: there is no such archive. Where many are asked for, Want and
+// Order tell what that comes to first.
 func (d *Desk) Ask(ctx context.Context, archive string, want coldstore.Range) (coldstore.Retrieval, error) {
 	if !d.o.Traits.Warm {
 		r, ok, err := d.saved(ctx, archive, want)
@@ -114,27 +125,14 @@ func (d *Desk) Ask(ctx context.Context, archive string, want coldstore.Range) (c
 			return r, err
 		}
 	}
-	var r coldstore.Retrieval
-	err := d.retry(ctx, func() (err error) {
-		r, err = d.o.Store.RequestRetrieval(ctx, archive, want, coldstore.RetrievalOptions{Tier: d.o.Tier, Days: d.o.Days})
-		return err
-	})
-	if err != nil {
-		return r, fmt.Errorf("request archive %s: %w", archive, err)
+	size := want.Size
+	if want.IsWhole() {
+		size = d.sizes[archive]
 	}
-	if r.Archive == "" {
-		r.Archive = archive
+	if err := d.approve(ctx, Bill{Tier: d.o.Tier, Requests: 1, Bytes: size, Days: d.o.Days}); err != nil {
+		return coldstore.Retrieval{}, err
 	}
-	if !d.o.Traits.Warm {
-		if err := d.o.Journal.PutRetrieval(ctx, catalog.SavedRetrieval{Vault: d.o.Vault, Retrieval: r}); err != nil {
-			return r, err
-		}
-		if d.o.Asked != nil {
-			d.o.Asked(r)
-		}
-	}
-	d.note(r, true)
-	return r, nil
+	return d.request(ctx, archive, want)
 }
 
 func (d *Desk) note(r coldstore.Retrieval, ok bool) {

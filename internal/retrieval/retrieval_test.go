@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/internal/codec"
 	"github.com/firn-backup/firn/internal/coldstore"
+	"github.com/firn-backup/firn/internal/cost"
 	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/retrieval"
 	"github.com/firn-backup/firn/internal/transfer"
@@ -224,4 +226,111 @@ func TestExplain(t *testing.T) {
 	if retrieval.Explain(nil) != nil {
 		t.Error("nil explained")
 	}
+}
+
+func TestOrder(t *testing.T) {
+	v, j := &vault{now: time.Unix(1e9, 0), made: map[string]coldstore.Retrieval{}}, journal{}
+	var bills []retrieval.Bill
+	var no error
+	d := desk(v, j, func(o *retrieval.Options) {
+		o.Tier = coldstore.Bulk
+		o.Approve = func(_ context.Context, b retrieval.Bill) error { bills = append(bills, b); return no }
+	})
+	want := func(archive string, r coldstore.Range, size int64) {
+		t.Helper()
+		if err := d.Want(ctx, archive, r, size); err != nil {
+			t.Fatal(err)
+		}
+	}
+	no = errors.New("too dear")
+	want("a", coldstore.Range{}, 100)
+	if err := d.Order(ctx, nil); !errors.Is(err, no) || len(v.asked) != 0 {
+		t.Errorf("%v, asked %q", err, v.asked)
+	}
+	no, bills = nil, nil
+	want("a", coldstore.Range{}, 100)
+	want("gone", coldstore.Range{}, 7)
+	want("b", coldstore.Range{Offset: 10, Size: 5}, 5)
+	want("b", coldstore.Range{Offset: 20, Size: 5}, 5)
+	if len(v.asked) != 0 {
+		t.Errorf("asked %q before the order", v.asked)
+	}
+	var gone []string
+	if err := d.Order(ctx, func(a string, _ error) error { gone = append(gone, a); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if len(v.asked) != 3 || len(gone) != 1 || gone[0] != "gone" {
+		t.Errorf("asked %q, gone %q", v.asked, gone)
+	}
+	if len(bills) != 1 || bills[0] != (retrieval.Bill{Tier: coldstore.Bulk, Requests: 4, Bytes: 117}) {
+		t.Errorf("bills %+v", bills)
+	}
+	if err := d.Ready(ctx); failure.KindOf(err) != failure.NotReady {
+		t.Error(err)
+	}
+	want("a", coldstore.Range{}, 100)
+	if err := d.Order(ctx, nil); err != nil || len(bills) != 1 || len(v.asked) != 3 {
+		t.Errorf("%v: what is under way was billed again: %+v", err, bills)
+	}
+	// One that is asked for by itself is told of too.
+	if _, err := d.Ask(ctx, "c", coldstore.Range{Offset: 1, Size: 9}); err != nil || len(bills) != 2 || bills[1].Bytes != 9 {
+		t.Errorf("%v, %+v", err, bills)
+	}
+	d = desk(v, j, func(o *retrieval.Options) {
+		o.Traits.Warm = true
+		o.Approve = func(context.Context, retrieval.Bill) error { return errors.New("asked") }
+	})
+	want("z", coldstore.Range{}, 1)
+	if err := d.Order(ctx, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestPace(t *testing.T) {
+	v, j := &vault{now: time.Unix(1e9, 0), made: map[string]coldstore.Retrieval{}}, allOf{journal{}}
+	run := func(wait bool, n int) (asked int, took time.Duration, err error) {
+		t.Helper()
+		d := desk(v, nil, func(o *retrieval.Options) {
+			o.Journal = j
+			o.Wait = wait
+			o.Pace = cost.Pace{Requests: 3, Per: time.Hour}
+		})
+		for i := range n {
+			if err := d.Want(ctx, fmt.Sprint("a", i), coldstore.Range{}, 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before, begin := len(v.asked), v.now
+		err = d.Order(ctx, nil)
+		return len(v.asked) - before, v.now.Sub(begin), err
+	}
+	if n, took, err := run(false, 5); n != 3 || took != 0 || failure.KindOf(err) != failure.NotReady {
+		t.Errorf("%d in %s, %v", n, took, err)
+	}
+	v.now = v.now.Add(30 * time.Minute)
+	if n, _, err := run(false, 5); n != 0 || failure.KindOf(err) != failure.NotReady {
+		t.Errorf("another run soon after: %d, %v", n, err)
+	}
+	if n, took, err := run(true, 5); n != 2 || took != 30*time.Minute || err != nil {
+		t.Errorf("with waiting: %d in %s, %v", n, took, err)
+	}
+	v.now = v.now.Add(2 * time.Hour)
+	if n, took, err := run(true, 12); n != 7 || took != 2*time.Hour || err != nil {
+		t.Errorf("seven more: %d in %s, %v", n, took, err)
+	}
+}
+
+// allOf is a journal that lists a whole vault too, as the catalog does.
+type allOf struct{ journal }
+
+func (a allOf) Retrievals(ctx context.Context, vault, archive string) ([]coldstore.Retrieval, error) {
+	if archive != "" {
+		return a.journal.Retrievals(ctx, vault, archive)
+	}
+	var all []coldstore.Retrieval
+	for _, r := range a.journal {
+		all = append(all, r)
+	}
+	slices.SortFunc(all, func(x, y coldstore.Retrieval) int { return x.Requested.Compare(y.Requested) })
+	return all, nil
 }

@@ -22,6 +22,7 @@ func (r *run) readAll(ctx context.Context) error {
 	desk := retrieval.New(retrieval.Options{
 		Store: r.o.Store, Traits: r.o.Lister.Traits(), Journal: r.o.Catalog, Vault: r.o.Vault, Codecs: r.o.Codecs, Now: r.o.Now,
 		Tier: r.o.Tier, Days: r.o.Days, Wait: r.o.Wait, Poll: r.o.Poll, Transfer: r.o.Transfer,
+		Approve: r.o.Approve, Pace: r.o.Pace,
 		Read:    func(n int64) { r.read.add(n); r.o.Observe.Read(n) },
 		Waiting: r.o.Observe.Waiting,
 		Damaged: r.read.damage,
@@ -31,6 +32,10 @@ func (r *run) readAll(ctx context.Context) error {
 			if err := r.ask(ctx, desk, s); err != nil {
 				return err
 			}
+		}
+		// What the vault does not have is met again when it is read.
+		if err := desk.Order(ctx, func(string, error) error { return nil }); err != nil {
+			return err
 		}
 		if err := desk.Ready(ctx); err != nil {
 			return err
@@ -58,11 +63,7 @@ func (r *run) ask(ctx context.Context, desk *retrieval.Desk, s catalog.Snapshot)
 		if !r.there(archive) {
 			return nil // reported
 		}
-		_, err := desk.Ask(ctx, archive, coldstore.Range{})
-		if retrieval.IsDamage(err) {
-			return nil // is met again when it is read
-		}
-		return err
+		return desk.Want(ctx, archive, coldstore.Range{}, r.expected[archive].size)
 	}
 	if err := ask(s.ManifestPart.Archive); err != nil {
 		return err

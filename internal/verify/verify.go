@@ -16,6 +16,7 @@ import (
 
 	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/internal/coldstore"
+	"github.com/firn-backup/firn/internal/cost"
 	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/manifest"
 	"github.com/firn-backup/firn/internal/retrieval"
@@ -43,6 +44,8 @@ type Options struct {
 	Wait     bool
 	Poll     time.Duration
 	Transfer transfer.Options
+	Approve  func(ctx context.Context, b retrieval.Bill) error // see retrieval.Options
+	Pace     cost.Pace                                         // of requests; the zero Pace: none
 
 	Observe Observer // may be nil
 }

@@ -1,0 +1,172 @@
+package retrieval
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/firn-backup/firn/internal/catalog"
+	"github.com/firn-backup/firn/internal/coldstore"
+	"github.com/firn-backup/firn/internal/failure"
+)
+
+// Bill is what is about to be asked for.
+type Bill struct {
+	Tier     coldstore.Tier // empty: the store's default
+	Requests int64
+	Bytes    int64 // made readable; of an archive whose size nobody told, 0
+	Days     int   // how long it stays readable, where one can choose; 0: the store's default
+}
+
+// want is one request that is going to be made.
+type want struct {
+	archive string
+	r       coldstore.Range
+	size    int64
+}
+
+// Want notes that range r of an archive, the zero Range for all of it, is to be readable; size is the
+// number of bytes of that. Nothing is asked for before Order. What was asked for before counts as found.
+// Of a warm store nothing is noted: it is asked when it is read.
+func (d *Desk) Want(ctx context.Context, archive string, r coldstore.Range, size int64) error {
+	if d.o.Traits.Warm {
+		return nil
+	}
+	if r.IsWhole() {
+		d.sizes[archive] = size
+	}
+	have, ok, err := d.saved(ctx, archive, r)
+	if err != nil {
+		return err
+	}
+	d.note(have, ok)
+	if !ok {
+		d.wanted = append(d.wanted, want{archive, r, size})
+	}
+	return nil
+}
+
+// Order asks for all that was wanted and not found, after Options.Approve was told how much that is, and no
+// faster than Options.Pace. refused, if not nil, is told of an archive that the vault cannot
+// give (IsDamage); the others are asked for all the same unless it returns an error. failure.NotReady:
+// the pace does not let all of it out now, and Options.Wait is not set; ask again later.
+func (d *Desk) Order(ctx context.Context, refused func(archive string, err error) error) error {
+	wanted := d.wanted
+	d.wanted = nil
+	if len(wanted) == 0 {
+		return nil
+	}
+	b := Bill{Tier: d.o.Tier, Days: d.o.Days}
+	for _, w := range wanted {
+		b.Requests++
+		b.Bytes += w.size
+	}
+	if err := d.approve(ctx, b); err != nil {
+		return err
+	}
+	gone := map[string]bool{}
+	for i, w := range wanted {
+		if gone[w.archive] {
+			continue
+		}
+		// Of one archive an earlier request of this order may have it.
+		if i > 0 && wanted[i-1].archive == w.archive {
+			have, ok, err := d.saved(ctx, w.archive, w.r)
+			if err != nil {
+				return err
+			}
+			if ok {
+				d.note(have, ok)
+				continue
+			}
+		}
+		if err := d.wait(ctx, i, len(wanted)); err != nil {
+			return err
+		}
+		_, err := d.request(ctx, w.archive, w.r)
+		if IsDamage(err) && refused != nil {
+			gone[w.archive] = true
+			err = refused(w.archive, err)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *Desk) approve(ctx context.Context, b Bill) error {
+	if d.o.Approve == nil || d.o.Traits.Warm {
+		return nil
+	}
+	return d.o.Approve(ctx, b)
+}
+
+// request asks the vault, and remembers it.
+func (d *Desk) request(ctx context.Context, archive string, r coldstore.Range) (coldstore.Retrieval, error) {
+	var rt coldstore.Retrieval
+	err := d.retry(ctx, func() (err error) {
+		rt, err = d.o.Store.RequestRetrieval(ctx, archive, r, coldstore.RetrievalOptions{Tier: d.o.Tier, Days: d.o.Days})
+		return err
+	})
+	if err != nil {
+		return rt, fmt.Errorf("request archive %s: %w", archive, err)
+	}
+	if rt.Archive == "" {
+		rt.Archive = archive
+	}
+	if !d.o.Traits.Warm {
+		if err := d.o.Journal.PutRetrieval(ctx, catalog.SavedRetrieval{Vault: d.o.Vault, Retrieval: rt}); err != nil {
+			return rt, err
+		}
+		if d.o.Asked != nil {
+			d.o.Asked(rt)
+		}
+	}
+	d.note(rt, true)
+	return rt, nil
+}
+
+// soon is how long an order pauses for its pace even where nobody wants to wait.
+const soon = time.Minute
+
+// wait waits until one more request may go out: of those of the last Pace.Per, also of earlier
+// runs, there are never more than Pace.Requests.
+func (d *Desk) wait(ctx context.Context, done, all int) error {
+	p := d.o.Pace
+	if p.Unlimited() {
+		return nil
+	}
+	if d.window == nil {
+		d.at = d.o.Now()
+		d.window = []time.Time{}
+		old, err := d.o.Journal.Retrievals(ctx, d.o.Vault, "")
+		if err != nil {
+			return err
+		}
+		for _, r := range old { // oldest first
+			if r.Requested.After(d.at.Add(-p.Per)) {
+				d.window = append(d.window, r.Requested)
+			}
+		}
+	}
+	if now := d.o.Now(); now.After(d.at) {
+		d.at = now
+	}
+	if over := int64(len(d.window)) - p.Requests; over >= 0 {
+		pause := d.window[over].Add(p.Per).Sub(d.at)
+		if pause > soon && !d.o.Wait {
+			return failure.Errorf(failure.NotReady, "%d of %d retrievals are asked for; the next may be in %s, by the rate of %s",
+				done, all, pause.Round(time.Second), p)
+		}
+		if pause > 0 {
+			if err := d.o.Transfer.Sleep(ctx, pause); err != nil {
+				return err
+			}
+			d.at = d.at.Add(pause) // also where the clock stands still
+		}
+		d.window = d.window[over+1:]
+	}
+	d.window = append(d.window, d.at)
+	return nil
+}
