@@ -40,7 +40,6 @@ func checkText(what, d string) error {
 func (q *request) uploadArchive() error {
 	a, err := q.storeArchive()
 	if err != nil {
-		q.drain()
 		return err
 	}
 	return q.stored(a)

@@ -43,9 +43,9 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 	case errors.Is(err, io.EOF):
 		b.err = b.atEnd()
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		b.err = timedOut()
+		b.err = errTimedOut
 	case err != nil: // the client has gone; nobody will read the answer
-		b.err = timedOut()
+		b.err = errTimedOut
 	}
 	if n > 0 && b.err != nil && !errors.Is(b.err, io.EOF) {
 		return n, nil // the error comes next
@@ -55,8 +55,9 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 
 func (b *bodyReader) atEnd() error {
 	b.q.readWithin(0)
+	b.q.unread = false
 	if b.size >= 0 && b.read != b.size {
-		return timedOut()
+		return errTimedOut
 	}
 	if got := hex.EncodeToString(b.sum.Sum(nil)); b.stated != "" && got != b.stated {
 		return wrongPayload(got, b.stated)
@@ -123,22 +124,28 @@ func (q *request) readBody() error {
 	case errors.As(err, &tooLong):
 		return badRequest("The body is longer than %d bytes", maxJSON)
 	case err != nil:
-		return timedOut()
+		q.unread = true
+		return errTimedOut
 	}
 	q.readWithin(0)
 	return nil
 }
 
 // drain reads what a client still wants to send, within limits: while it sends, it does not
-// hear the answer. A client that waits for leave to send is not given it.
-func (q *request) drain() {
-	if q.r.Header.Get("Expect") != "" && q.received == 0 || q.r.ContentLength > maxDrain {
+// hear the answer. A client that waits for leave to send is not given it, and one that stood still already is not
+// waited for once more.
+func (q *request) drain(why error) {
+	if !q.unread || q.r.Header.Get("Expect") != "" && q.received == 0 || q.r.ContentLength > maxDrain ||
+		errors.Is(why, errTimedOut) {
 		return
 	}
 	q.readWithin(q.o.BodyTimeout)
-	n, _ := io.Copy(io.Discard, io.LimitReader(q.r.Body, maxDrain)) // what cannot be read need not be
+	n, err := io.Copy(io.Discard, io.LimitReader(q.r.Body, maxDrain))
 	q.received += n
-	q.readWithin(0)
+	if err == nil && (q.r.ContentLength < 0 && n < maxDrain || q.received >= q.r.ContentLength) {
+		q.unread = false
+		q.readWithin(0)
+	}
 }
 
 // parse reads a JSON body into v. Members it does not know and nulls are ignored; an empty body is an empty object.

@@ -41,10 +41,8 @@ func badRequest(format string, args ...any) error {
 	return &apiError{http.StatusBadRequest, "BadRequest", fmt.Sprintf(format, args...)}
 }
 
-// timedOut is what a client is told whose body does not come.
-func timedOut() error {
-	return &apiError{http.StatusRequestTimeout, "RequestTimeoutException", "Request timed out."}
-}
+// errTimedOut is what a client is told whose body does not come.
+var errTimedOut = &apiError{http.StatusRequestTimeout, "RequestTimeoutException", "Request timed out."}
 
 // fail answers with an error; what is no apiError is the server's own trouble, of which only the log
 // tells more. It returns false when an answer has begun already: then the connection must be cut.
@@ -73,6 +71,9 @@ func (q *request) json(status int, v any) {
 	text, err := json.Marshal(v)
 	if err != nil { // of our own structs and strings: it cannot be
 		panic(err)
+	}
+	if q.unread {
+		q.header("Connection", "close") // or net/http would wait for the rest, for ever
 	}
 	q.w.Header().Set("Content-Type", "application/json")
 	q.w.Header().Set("Content-Length", strconv.Itoa(len(text)))

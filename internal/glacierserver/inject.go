@@ -153,9 +153,6 @@ func (q *request) inject() error {
 		q.op = &lost
 		return nil
 	default:
-		if q.op.stream {
-			q.drain()
-		}
 		return played(what)
 	}
 }

@@ -83,7 +83,6 @@ func (q *request) knownUpload() (localdir.UploadState, error) {
 func (q *request) uploadPart() error {
 	hash, err := q.storePart()
 	if err != nil {
-		q.drain()
 		return err
 	}
 	q.header("x-amz-sha256-tree-hash", hash)

@@ -167,6 +167,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	err := q.serve()
 	aborted := errors.Is(err, http.ErrAbortHandler)
 	if err != nil && !aborted {
+		q.drain(err)
 		aborted = !q.fail(err)
 	}
 	q.log(began, err)
@@ -195,7 +196,8 @@ type request struct {
 	body []byte    // of operations with a JSON body
 	v    *vault
 
-	status   int // that was sent; 0: none yet
+	unread   bool // there may be more of the body: the connection is no good for another request
+	status   int  // that was sent; 0: none yet
 	sent     int64
 	received int64
 }
@@ -204,6 +206,7 @@ func (q *request) serve() error {
 	rt, routeErr := q.route()
 	if rt != nil {
 		q.op = rt.op
+		q.unread = q.op.stream && q.r.ContentLength != 0
 	}
 	if q.op != nil && q.faults.drops(q.op.name) == dropBefore {
 		return q.drop()

@@ -160,9 +160,6 @@ func (q *request) mustSign() []string {
 	} else {
 		must = append(must, "date")
 	}
-	if q.op != nil && q.op.stream {
-		must = append(must, "x-amz-content-sha256")
-	}
 	return must
 }
 

@@ -3,6 +3,8 @@ package conformance
 import (
 	"bytes"
 	"context"
+	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -72,3 +74,5 @@ func TestAWSCLI(t *testing.T) {
 	t.Parallel()
 	suite(t, "awscli", "awscli_suite.py")
 }
+
+func newLog(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
