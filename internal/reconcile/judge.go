@@ -1,0 +1,144 @@
+// Package reconcile is the use case of holding the catalog's knowledge of a
+// vault's archives against a listing of the vault, which may be a day old, and of emptying
+// a vault. What follows from one archive's state is decided by pure
+// functions.
+package reconcile
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/firn-backup/firn/internal/catalog"
+	"github.com/firn-backup/firn/internal/coldstore"
+)
+
+// Kind says what was found.
+type Kind string
+
+const (
+	Gone      Kind = "gone"      // the listing has it no more, though it should
+	Different Kind = "different" // its size or tree hash is not what it was
+	Returned  Kind = "returned"  // it was deleted here, and a later listing still has it
+	Damaged   Kind = "damaged"   // the vault itself sees that it is damaged
+	Orphan    Kind = "orphan"    // Firn's, and no snapshot of its set needs it
+	Settled   Kind = "settled"   // an upload whose completion was in doubt had happened; the catalog knows now
+)
+
+// View is what a listing is held against. All times matter to the nanosecond.
+type View struct {
+	Vault string
+	AsOf  time.Time // of the listing
+	// Margin is how much earlier than AsOf something must have happened to be certainly in the listing: the time
+	// is the service's, and so is the notion of what a listing made at it has in it.
+	Margin time.Duration
+	// Fix accepts what the listing says where that contradicts the catalog.
+	Fix bool
+}
+
+// maxMargin is the most that a listing of a lagging store is distrusted: one is made in
+// some hours.
+const maxMargin = 12 * time.Hour
+
+func margin(t coldstore.Traits) time.Duration { return min(t.ListLag, maxMargin) }
+
+// Verdict is what follows for one archive.
+type Verdict struct {
+	Change  *catalog.ArchiveChange // nil: none
+	Finding Kind                   // empty: none
+	Reason  string
+	New     bool // it was not known
+	Newer   bool // it is newer than the listing, and kept
+}
+
+// Judge decides what becomes of the record of an archive. What was uploaded here is never
+// dropped unless it was deleted here too, or Fix says so.
+func Judge(s catalog.ArchiveState, v View) Verdict {
+	switch {
+	case s.Listed == nil && s.Record == nil: // a snapshot needs it; verify is who looks for those
+		return Verdict{}
+	case s.Listed == nil:
+		return unlisted(s, v)
+	case s.Record == nil:
+		return Verdict{New: true, Change: &catalog.ArchiveChange{
+			Record: catalog.ArchiveRecord{Vault: v.Vault, Archive: *s.Listed, SeenAsOf: v.AsOf},
+		}}
+	}
+	return listed(s, v)
+}
+
+func unlisted(s catalog.ArchiveState, v View) Verdict {
+	r := *s.Record
+	if !r.DeletedAt.IsZero() {
+		if r.DeletedAt.Add(v.Margin).After(v.AsOf) {
+			return Verdict{}
+		}
+		return Verdict{Change: &catalog.ArchiveChange{Was: s.Record, Record: r, Drop: true}}
+	}
+	if r.SeenAsOf.IsZero() && !since(r).Add(v.Margin).Before(v.AsOf) {
+		return Verdict{Newer: true}
+	}
+	out := Verdict{Finding: Gone, Reason: "it is not in the listing any more"}
+	switch {
+	case r.SeenAsOf.IsZero():
+		out.Reason = "it was uploaded at " + stamp(since(r)) + " and is not in the listing"
+	default:
+		out.Reason = "the listing of " + stamp(r.SeenAsOf) + " had it"
+	}
+	switch {
+	case v.Fix:
+		out.Change = &catalog.ArchiveChange{Was: s.Record, Record: r, Drop: true}
+	case s.Current: // not in the last listing any more, but in the one before
+		out.Change = &catalog.ArchiveChange{Was: s.Record, Record: r}
+	}
+	return out
+}
+
+// since is when an archive came to be, by the later of two clocks.
+func since(r catalog.ArchiveRecord) time.Time {
+	if r.Created.After(r.UploadedAt) {
+		return r.Created
+	}
+	return r.UploadedAt
+}
+
+func listed(s catalog.ArchiveState, v View) Verdict {
+	was := *s.Record
+	now := was
+	now.SeenAsOf = v.AsOf
+	var out Verdict
+	switch {
+	case was.DeletedAt.IsZero():
+	case was.DeletedAt.Add(v.Margin).After(v.AsOf), !v.AsOf.After(was.SeenAsOf): // the listing is older than the deletion
+		return Verdict{}
+	default:
+		now.DeletedAt = time.Time{}
+		out.Finding, out.Reason = Returned, "it was deleted here at "+stamp(was.DeletedAt)+", and is still there"
+	}
+	a := *s.Listed
+	unknown := was.Size == 0 // only its deletion is known
+	hashes := !was.TreeHash.IsZero() && !a.TreeHash.IsZero() && was.TreeHash != a.TreeHash
+	if !unknown && (was.Size != a.Size || hashes) {
+		out.Finding = Different
+		out.Reason = fmt.Sprintf("it had %d bytes of tree hash %s, and the listing says %d of %s", was.Size, was.TreeHash, a.Size, a.TreeHash)
+	}
+	if out.Finding != Different || v.Fix {
+		now.Size = a.Size
+		if !a.TreeHash.IsZero() {
+			now.TreeHash = a.TreeHash
+		}
+	}
+	if was.UploadedAt.IsZero() || was.Description == "" {
+		now.Description = a.Description
+	}
+	if !a.Created.IsZero() {
+		now.Created = a.Created
+	}
+	same := now
+	same.SeenAsOf = was.SeenAsOf
+	if !s.Current || same != was {
+		out.Change = &catalog.ArchiveChange{Was: s.Record, Record: now}
+	}
+	return out
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
