@@ -229,14 +229,14 @@ func (em *emitter) content(j *job, f source.File, h hash.Hash) error {
 	m := em.member
 	ctx, cancel := context.WithCancel(em.ctx)
 	defer cancel()
-	c := readAhead(ctx, f, h, m.chunkAt)
-	defer c.stop()
+	c := readAhead(ctx, f, h, m.chunkAt, em.spare)
+	defer func() { em.spare = c.stop() }()
 	for p := range c.full {
 		m.chunk, m.chunkAt, m.before = p.data, p.at, p.before
 		if err := em.raw(p.data); err != nil {
 			return err
 		}
-		c.free <- p.buf
+		c.free <- p.buf // never blocks: there is room for every buffer
 	}
 	if err := context.Cause(em.ctx); err != nil {
 		return err
@@ -263,14 +263,22 @@ type chunks struct {
 	quit context.CancelFunc
 }
 
-const chunkSize = 512 << 10
+const (
+	chunkSize   = 512 << 10
+	chunksAhead = 4
+)
 
-// readAhead reads and hashes f in a goroutine of its own, at most three chunks ahead.
-func readAhead(ctx context.Context, f io.Reader, h hash.Hash, at int64) *chunks {
+// readAhead reads and hashes f in a goroutine of its own, at most three chunks ahead, into
+// the spare buffers of the file before, as far as there are any.
+func readAhead(ctx context.Context, f io.Reader, h hash.Hash, at int64, spare [][]byte) *chunks {
 	ctx, quit := context.WithCancel(ctx)
-	c := &chunks{full: make(chan piece, 2), free: make(chan []byte, 4), quit: quit}
-	for range 4 {
-		c.free <- nil
+	c := &chunks{full: make(chan piece, chunksAhead), free: make(chan []byte, chunksAhead), quit: quit}
+	for i := range chunksAhead {
+		if i < len(spare) {
+			c.free <- spare[i]
+		} else {
+			c.free <- nil
+		}
 	}
 	go func() {
 		defer close(c.full)
@@ -307,9 +315,21 @@ func readAhead(ctx context.Context, f io.Reader, h hash.Hash, at int64) *chunks 
 	return c
 }
 
-// stop ends the reading; nothing uses f or the hash afterwards.
-func (c *chunks) stop() {
+// stop ends the reading, and returns the buffers; nothing uses f or the hash afterwards.
+func (c *chunks) stop() [][]byte {
 	c.quit()
-	for range c.full {
+	var spare [][]byte
+	for p := range c.full {
+		spare = append(spare, p.buf)
+	}
+	for {
+		select {
+		case b := <-c.free:
+			if b != nil {
+				spare = append(spare, b)
+			}
+		default:
+			return spare
+		}
 	}
 }

@@ -154,6 +154,7 @@ type emitter struct {
 	member   *member
 	redo     *fileState // a path whose copy was filled up and that has yet to be dealt with
 	header   []byte
+	spare    [][]byte // buffers of large files
 }
 
 func (em *emitter) run(jobs <-chan *job, st fileState) error {

@@ -2,21 +2,31 @@ package main
 
 import (
 	"bufio"
+	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 )
 
-// mixed makes about size bytes of what a home holds: four tenths source-like text
+// mixed makes about size bytes of what a home holds: four tenths source text
 // in many small files, four tenths incompressible files of some megabytes, two tenths logs.
+// The text is cut out of the Go distribution's own source at random places.
 func mixed(dir string, size int64) error {
 	r := rand.New(rand.NewPCG(1, 2))
+	source, err := corpus(16 << 20)
+	if err != nil {
+		return err
+	}
 	src := rand.NewChaCha8([32]byte{7})
 	for i, left := 0, size*4/10; left > 0; i++ {
 		n := int64(500 + r.ExpFloat64()*9000)
 		path := filepath.Join(dir, "src", fmt.Sprintf("pkg%03d", i/100), fmt.Sprintf("file%05d.go", i))
-		if err := writeFile(path, n, func(w *bufio.Writer) { text(w, r, n, i) }); err != nil {
+		if err := writeFile(path, n, func(w *bufio.Writer) { cut(w, r, source, n) }); err != nil {
 			return err
 		}
 		left -= n
@@ -42,6 +52,41 @@ func mixed(dir string, size int64) error {
 		left -= n
 	}
 	return nil
+}
+
+// corpus is size bytes of the Go distribution's source.
+func corpus(size int) ([]byte, error) {
+	out, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		return nil, fmt.Errorf("find the Go source: %w", err)
+	}
+	var all []byte
+	full := errors.New("enough")
+	err = filepath.WalkDir(filepath.Join(strings.TrimSpace(string(out)), "src"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || filepath.Ext(path) != ".go" {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if all = append(all, b...); err == nil && len(all) >= size {
+			err = full
+		}
+		return err
+	})
+	if err != nil && err != full {
+		return nil, fmt.Errorf("read the Go source: %w", err)
+	}
+	return all, nil
+}
+
+// cut writes n bytes of text from a random place, beginning with a line.
+func cut(w *bufio.Writer, r *rand.Rand, text []byte, n int64) {
+	for n > 0 {
+		at := r.IntN(len(text))
+		at += bytes.IndexByte(text[at:], '\n') + 1
+		k := min(n, int64(len(text)-at))
+		w.Write(text[at : at+int(k)])
+		n -= k
+	}
 }
 
 // many makes n small files, a hundred to a directory.
