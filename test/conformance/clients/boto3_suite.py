@@ -299,4 +299,4 @@ class Multipart(Case):
 
 if __name__ == "__main__":
     from boto3_jobs import *  # noqa: F401,F403 the other half of the suite
-    unittest.main(verbosity=2)
+    unittest.main(verbosity=2, warnings="ignore")
