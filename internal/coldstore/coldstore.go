@@ -206,6 +206,12 @@ type PartHasher interface {
 	PutPartHashing(ctx context.Context, uploadID string, off int64, data []byte) ([]treehash.Hash, error)
 }
 
+// A PacedUploader is an Uploader over a network that sends a part as fast as it is let: an optional ability.
+type PacedUploader interface {
+	// PutPartPaced is PutPart, which calls wait before it sends so many more bytes, and ends with wait's error.
+	PutPartPaced(ctx context.Context, uploadID string, off int64, data []byte, hash treehash.Hash, wait func(n int) error) error
+}
+
 // A Stater tells of one archive without a listing: an optional ability.
 // ErrNotFound when it is not there, ErrIntegrity when it is seen to be damaged.
 type Stater interface {

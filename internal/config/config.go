@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/units"
 )
 
 // Config is what the file says. The zero value is that of no file. All paths
@@ -27,9 +28,14 @@ type Config struct {
 	Identities []string `toml:"identities"` // files of further keys to decrypt with
 	Signers    []string `toml:"signers"`    // further public keys whose manifests are believed
 
+	LimitRate DayRates `toml:"limit-rate"` // of all that goes over the line; nil: no limit
+
 	Vaults map[string]*Vault `toml:"vault"`
 	Sets   map[string]*Set   `toml:"set"`
 }
+
+// DayRates are rates by time of day, as units.ParseDayRates reads them: a text or a list of texts.
+type DayRates []units.DayRate
 
 // Vault is a [vault.NAME] section.
 type Vault struct {

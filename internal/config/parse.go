@@ -213,6 +213,16 @@ func assign(f reflect.Value, v any) (want string) {
 			return unless(err == nil && n > 0, "a size such as \"64MiB\" or \"1 GiB\"")
 		}
 		return "a size such as \"64MiB\" or a number of bytes"
+	case *DayRates:
+		texts := []string{}
+		if s, ok := v.(string); ok {
+			texts = append(texts, s)
+		} else if want := assign(reflect.ValueOf(&texts).Elem(), v); want != "" {
+			return dayRatesWanted
+		}
+		rates, err := units.ParseDayRates(texts)
+		*dst = rates
+		return unless(err == nil, dayRatesWanted)
 	case *[]string:
 		list, ok := v.([]any)
 		for _, x := range list {
@@ -224,6 +234,8 @@ func assign(f reflect.Value, v any) (want string) {
 	}
 	panic("config: field of type " + f.Type().String()) // a mistake in Config, found by any test
 }
+
+const dayRatesWanted = "a rate such as \"2MiB/s\", or a list such as [\"08:00-18:00 500KiB\", \"18:00-08:00 0\"]"
 
 func unless(ok bool, want string) string {
 	if ok {

@@ -68,7 +68,17 @@ func (c *cursor) try(ctx context.Context, p []byte) (int, error) {
 		}
 		c.rc = rc
 	}
-	n, err := c.rc.Read(p[:min(int64(len(p)), c.end-c.off)])
+	p = p[:min(int64(len(p)), c.end-c.off)]
+	if step := c.o.Limit.step(); step > 0 {
+		p = p[:min(len(p), step)]
+	}
+	n, err := c.rc.Read(p)
+	if n > 0 {
+		// What has come has come: the next read waits for it.
+		if werr := c.o.Limit.Wait(ctx, n); werr != nil {
+			return 0, werr
+		}
+	}
 	if errors.Is(err, io.EOF) {
 		err = nil
 		if n == 0 {

@@ -36,6 +36,9 @@ type Options struct {
 	// one, and so stay within the memory of one. Nil: a pool for each upload.
 	Pool *Pool
 
+	// Limit holds everything that shares it to a rate. Nil: no limit.
+	Limit *Limiter
+
 	// Sleep waits between attempts; tests replace it. Nil: a timer.
 	Sleep func(ctx context.Context, d time.Duration) error
 	// Sent, if set, is called after each acknowledged part with its bytes, from several goroutines.

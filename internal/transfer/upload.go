@@ -194,13 +194,16 @@ func (u *Upload) put(off int64, data []byte) error {
 	var send func() error
 	if h, ok := u.s.(coldstore.PartHasher); ok {
 		send = func() (err error) {
+			if err := u.o.Limit.Wait(u.ctx, len(data)); err != nil {
+				return err
+			}
 			leaves, err = h.PutPartHashing(u.ctx, u.id, off, data)
 			return err
 		}
 	} else {
 		leaves = treehash.Leaves(data)
 		hash := treehash.Combine(leaves)
-		send = func() error { return u.s.PutPart(u.ctx, u.id, off, data, hash) }
+		send = func() error { return putPart(u.ctx, u.s, u.id, off, data, hash, u.o.Limit) }
 	}
 	err := retry(u.ctx, u.o, func() error {
 		if err := send(); err != nil {
@@ -324,4 +327,15 @@ func (u *Upload) end(err error) {
 		u.pool.put(u.part)
 		u.part, u.lent = nil, false
 	}
+}
+
+// putPart stores a part at the limiter's rate: as it goes over the line where the store can do that, else before.
+func putPart(ctx context.Context, s coldstore.Uploader, id string, off int64, data []byte, hash treehash.Hash, l *Limiter) error {
+	if p, ok := s.(coldstore.PacedUploader); ok && l != nil {
+		return p.PutPartPaced(ctx, id, off, data, hash, func(n int) error { return l.Wait(ctx, n) })
+	}
+	if err := l.Wait(ctx, len(data)); err != nil {
+		return err
+	}
+	return s.PutPart(ctx, id, off, data, hash)
 }

@@ -1,8 +1,10 @@
 package glaciervault
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
+	"io"
 
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/glacier"
@@ -36,3 +38,32 @@ func withPayloadHash(sum [32]byte) func(*glacier.Options) {
 		})
 	}
 }
+
+// newPartBody reads data, and calls wait, unless it is nil, before each piece.
+func newPartBody(data []byte, wait func(n int) error) io.ReadSeeker {
+	r := bytes.NewReader(data)
+	if wait == nil {
+		return r
+	}
+	return &pacedBody{r, wait}
+}
+
+// pacedBody has no WriteTo, which would pass all of it on at once.
+type pacedBody struct {
+	r    *bytes.Reader
+	wait func(n int) error
+}
+
+const pacedPiece = 64 << 10
+
+func (b *pacedBody) Read(p []byte) (int, error) {
+	n := min(len(p), b.r.Len(), pacedPiece)
+	if n > 0 {
+		if err := b.wait(n); err != nil {
+			return 0, err
+		}
+	}
+	return b.r.Read(p[:n:n])
+}
+
+func (b *pacedBody) Seek(off int64, whence int) (int64, error) { return b.r.Seek(off, whence) }

@@ -1,7 +1,6 @@
 package glaciervault
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -80,6 +79,11 @@ func (s *Store) upload(ctx context.Context, id string) (coldstore.Upload, error)
 // PutPart sends one part. The data is hashed once here, for the signature; its tree hash the service
 // checks against the one given. The service's answer is compared.
 func (s *Store) PutPart(ctx context.Context, uploadID string, off int64, data []byte, hash treehash.Hash) error {
+	return s.PutPartPaced(ctx, uploadID, off, data, hash, nil)
+}
+
+// PutPartPaced is PutPart; wait, unless it is nil, is called before each piece that goes over the line.
+func (s *Store) PutPartPaced(ctx context.Context, uploadID string, off int64, data []byte, hash treehash.Hash, wait func(n int) error) error {
 	what := fmt.Sprintf("put %d bytes at %d of upload %s", len(data), off, uploadID)
 	if err := ctx.Err(); err != nil {
 		return fail(ctx, what, err)
@@ -94,7 +98,7 @@ func (s *Store) PutPart(ctx context.Context, uploadID string, off int64, data []
 	span := fmt.Sprintf("bytes %d-%d/*", off, off+int64(len(data))-1)
 	digits := hash.String()
 	out, err := s.c.UploadMultipartPart(ctx, &glacier.UploadMultipartPartInput{
-		AccountId: &s.id, VaultName: &s.vault, UploadId: &uploadID, Range: &span, Checksum: &digits, Body: bytes.NewReader(data),
+		AccountId: &s.id, VaultName: &s.vault, UploadId: &uploadID, Range: &span, Checksum: &digits, Body: newPartBody(data, wait),
 	}, withPayloadHash(sum))
 	if err != nil {
 		err = s.absent(ctx, classify(ctx, err))
