@@ -29,6 +29,7 @@ type backupFlags struct {
 	recipients, files  []string
 	volumeSize         string
 	parallel           int
+	limit              limitFlag
 }
 
 func newBackup(c *command) *cobra.Command {
@@ -63,6 +64,7 @@ run has stored is not stored again: the same command goes on.`,
 	fs.StringVar(&f.volumeSize, "volume-size", "", "`SIZE` of volumes before compression (default 1GiB)")
 	fs.BoolVar(&f.noVerify, "no-verify-frames", false, "do not decode and compare what was compressed before it is sent")
 	fs.IntVar(&f.parallel, "parallel", 0, "parts sent at a time (default 2)")
+	f.limit.add(cmd)
 	fromEnv(cmd, "compress", "encrypt", "volume-size", "parallel", "vault")
 	return cmd
 }
@@ -168,6 +170,9 @@ func (c *command) backupOne(ctx context.Context, a *app.App, t app.Target, f bac
 	}
 	run, err := a.BeginRun(ctx, "backup", t.Set.Name)
 	if err != nil {
+		return err
+	}
+	if o.Transfer.Limit, err = c.limiter(a, f.limit); err != nil {
 		return err
 	}
 	o.Store, o.Full, o.Transfer.Parallel = store, o.Full || f.full, f.parallel

@@ -18,9 +18,9 @@ import (
 )
 
 type recoverFlags struct {
-	trustAny, wait bool
-	identities     []string
-	tier           string
+	trustAny   bool
+	identities []string
+	retrieveFlags
 }
 
 func newRecover(c *command) *cobra.Command {
@@ -38,18 +38,13 @@ repeated: what the catalog has stays, and after an interruption it goes on.`,
 	}
 	fs := cmd.Flags()
 	fs.BoolVar(&f.trustAny, "trust-any", false, "believe manifests whoever signed them, and trust their signers from now on")
-	fs.BoolVar(&f.wait, "wait", false, "wait until the vault has made everything readable, instead of exiting with 75")
 	fs.StringArrayVarP(&f.identities, "identity", "i", nil, "decrypt with the keys in `FILE` too; repeatable")
-	fs.StringVar(&f.tier, "tier", "", "how fast the vault shall be: expedited, standard or bulk")
+	f.retrieveFlags.add(cmd)
 	return cmd
 }
 
 func (c *command) recover(cmd *cobra.Command, args []string, f recoverFlags) error {
 	ctx := cmd.Context()
-	tier, err := parseTier(f.tier)
-	if err != nil {
-		return err
-	}
 	a, err := c.open(cmd)
 	if err != nil {
 		return err
@@ -66,6 +61,10 @@ func (c *command) recover(cmd *cobra.Command, args []string, f recoverFlags) err
 	if err != nil {
 		return err
 	}
+	d, err := c.desk(ctx, f.retrieveFlags, url, store)
+	if err != nil {
+		return err
+	}
 	db, err := a.Catalog(ctx, true)
 	if err != nil {
 		return err
@@ -77,7 +76,7 @@ func (c *command) recover(cmd *cobra.Command, args []string, f recoverFlags) err
 	defer release()
 	o := recovery.Options{
 		Catalog: db, Lister: store, Store: store, Vault: url, Codecs: a.Codecs(f.identities), Now: a.Now,
-		TrustAny: f.trustAny, Tier: tier, Wait: f.wait,
+		TrustAny: f.trustAny, Tier: d.tier, Pace: d.pace, Approve: d.approve, Wait: f.wait,
 		Configured: func(name string) bool { return a.Config.Sets[name] != nil },
 	}
 	if o.Signers, err = a.Signers(ctx); err != nil {

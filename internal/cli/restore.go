@@ -15,16 +15,17 @@ import (
 	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/progress"
 	"github.com/firn-backup/firn/internal/restore"
+	"github.com/firn-backup/firn/internal/retrieval"
 	"github.com/firn-backup/firn/internal/units"
 )
 
 type restoreFlags struct {
 	to, strip, overwrite string
 	identities           []string
-	dryRun, wait         bool
-	numeric              bool
-	tier                 string
+	dryRun, numeric      bool
 	days                 int
+	limit                limitFlag
+	retrieveFlags
 }
 
 func newRestore(c *command) *cobra.Command {
@@ -50,9 +51,9 @@ replaced unless --overwrite says so. After an interruption the same command goes
 	fs.StringVar(&f.overwrite, "overwrite", "never", "never, or always: replace what is there and differs")
 	fs.StringArrayVarP(&f.identities, "identity", "i", nil, "decrypt with the keys in `FILE` too: age, SSH or OpenPGP; repeatable")
 	fs.BoolVarP(&f.dryRun, "dry-run", "n", false, "say what would be read and restored")
-	fs.BoolVar(&f.wait, "wait", false, "wait until the vault has made everything readable, instead of exiting with 75")
 	fs.BoolVar(&f.numeric, "numeric-owner", false, "set owners by number, whatever their names are here")
-	fs.StringVar(&f.tier, "tier", "", "how fast the vault shall be: expedited, standard or bulk")
+	f.retrieveFlags.add(cmd)
+	f.limit.add(cmd)
 	fs.IntVar(&f.days, "days", 0, "keep what the vault makes readable for so many `DAYS`, where it lets one choose")
 	return cmd
 }
@@ -83,15 +84,23 @@ func (c *command) restore(cmd *cobra.Command, args []string, f restoreFlags) err
 	}
 	o.Store, o.Traits, o.Snapshot, o.Now = store, store.Traits(), snap.ID, a.Now
 	o.Codecs = a.Codecs(f.identities)
+	d, err := c.desk(ctx, f.retrieveFlags, snap.Vault, store)
+	if err != nil {
+		return err
+	}
+	o.Tier, o.Pace, o.Approve = d.tier, d.pace, d.approve
+	if o.Transfer.Limit, err = c.limiter(a, f.limit); err != nil {
+		return err
+	}
 	if o.DryRun {
 		o.Store = nil // it cannot spend what it does not have
-		return c.restoreRun(ctx, nil, set, snap, o)
+		return c.restoreRun(ctx, nil, set, snap, o, d.budget)
 	}
 	run, err := a.BeginRun(ctx, "restore", set.Name)
 	if err != nil {
 		return err
 	}
-	return c.restoreRun(ctx, run, set, snap, o)
+	return c.restoreRun(ctx, run, set, snap, o, d.budget)
 }
 
 func restoreOptions(f restoreFlags) (restore.Options, error) {
@@ -106,12 +115,10 @@ func restoreOptions(f restoreFlags) (restore.Options, error) {
 	default:
 		return o, usage("--overwrite %s: must be never or always", f.overwrite)
 	}
-	tier, err := parseTier(f.tier)
-	o.Tier = tier
-	if err == nil && f.days < 0 {
-		err = usage("--days %d: must not be negative", f.days)
+	if f.days < 0 {
+		return o, usage("--days %d: must not be negative", f.days)
 	}
-	return o, err
+	return o, nil
 }
 
 // parseTier reads a tier in any case; empty is the store's default.
@@ -146,7 +153,7 @@ func restorePaths(ctx context.Context, a *app.App, snap catalog.Snapshot, args [
 }
 
 // restoreRun runs it; run is nil in a dry run.
-func (c *command) restoreRun(ctx context.Context, run *app.Run, set catalog.Set, snap catalog.Snapshot, o restore.Options) error {
+func (c *command) restoreRun(ctx context.Context, run *app.Run, set catalog.Set, snap catalog.Snapshot, o restore.Options, b *budget) error {
 	meter := progress.New(nil)
 	tell, stop := c.watch(set.Name, meter)
 	defer stop()
@@ -156,6 +163,9 @@ func (c *command) restoreRun(ctx context.Context, run *app.Run, set catalog.Set,
 		Text: fmt.Sprintf("restoring %s as of %s to %s", set.Name, c.stamp(snap.At), o.To)})
 	res, err := restore.Run(ctx, o)
 	stop()
+	if err == nil && o.DryRun && !o.Traits.Warm {
+		err = b.forecast(retrieval.Bill{Tier: o.Tier, Requests: int64(res.Plan.Ranges), Bytes: res.Plan.Read, Days: o.Days})
+	}
 	summary := restoreSummary(set.Name, res, o)
 	kind := failure.KindOf(err)
 	if err == nil || kind == failure.Partial || kind == failure.Damaged {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/firn-backup/firn/internal/app"
 	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/transfer"
 	"github.com/firn-backup/firn/internal/units"
 )
 
@@ -36,7 +37,8 @@ type command struct {
 	env     Env
 	global  globals
 	app     *app.App // nil until open
-	started bool     // flags and arguments were good, and the command itself began
+	limit   *transfer.Limiter
+	started bool // flags and arguments were good, and the command itself began
 }
 
 type globals struct {

@@ -18,9 +18,10 @@ import (
 )
 
 type verifyFlags struct {
-	read, wait bool
+	read       bool
 	identities []string
-	tier       string
+	limit      limitFlag
+	retrieveFlags
 }
 
 func newVerify(c *command) *cobra.Command {
@@ -37,18 +38,14 @@ read back, decrypted, decompressed, and each file's SHA-256 compared.`,
 	}
 	fs := cmd.Flags()
 	fs.BoolVar(&f.read, "read", false, "read everything back; on a cold vault that costs retrievals")
-	fs.BoolVar(&f.wait, "wait", false, "wait until the vault has made everything readable, instead of exiting with 75")
 	fs.StringArrayVarP(&f.identities, "identity", "i", nil, "decrypt with the keys in `FILE` too; repeatable")
-	fs.StringVar(&f.tier, "tier", "", "how fast the vault shall be: expedited, standard or bulk")
+	f.retrieveFlags.add(cmd)
+	f.limit.add(cmd)
 	return cmd
 }
 
 func (c *command) verify(cmd *cobra.Command, args []string, f verifyFlags) error {
 	ctx := cmd.Context()
-	tier, err := parseTier(f.tier)
-	if err != nil {
-		return err
-	}
 	a, err := c.open(cmd)
 	if err != nil {
 		return err
@@ -63,11 +60,11 @@ func (c *command) verify(cmd *cobra.Command, args []string, f verifyFlags) error
 	}
 	var errs []error
 	for _, v := range vaults {
-		o := verify.Options{Catalog: db, Vault: v.url, Sets: v.sets, Now: a.Now, Read: f.read, Wait: f.wait, Tier: tier, Codecs: a.Codecs(f.identities)}
+		o := verify.Options{Catalog: db, Vault: v.url, Sets: v.sets, Now: a.Now, Read: f.read, Wait: f.wait, Codecs: a.Codecs(f.identities)}
 		if o.Signers, err = a.Signers(ctx); err != nil {
 			return err
 		}
-		if err = c.verifyVault(ctx, a, o); err != nil && len(vaults) > 1 {
+		if err = c.verifyVault(ctx, a, o, f); err != nil && len(vaults) > 1 {
 			err = fmt.Errorf("vault %s: %w", v.url, err)
 		}
 		errs = append(errs, err)
@@ -126,12 +123,20 @@ func (c *command) vaultsToVerify(ctx context.Context, a *app.App, db *catalog.DB
 	return out, nil
 }
 
-func (c *command) verifyVault(ctx context.Context, a *app.App, o verify.Options) error {
+func (c *command) verifyVault(ctx context.Context, a *app.App, o verify.Options, f verifyFlags) error {
 	store, err := a.OpenStore(ctx, o.Vault, false)
 	if err != nil {
 		return err
 	}
 	o.Lister, o.Store = store, store
+	d, err := c.desk(ctx, f.retrieveFlags, o.Vault, store)
+	if err != nil {
+		return err
+	}
+	o.Tier, o.Pace, o.Approve = d.tier, d.pace, d.approve
+	if o.Transfer.Limit, err = c.limiter(a, f.limit); err != nil {
+		return err
+	}
 	run, err := a.BeginRun(ctx, "verify", "")
 	if err != nil {
 		return err

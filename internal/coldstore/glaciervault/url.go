@@ -120,3 +120,12 @@ func (l location) String() string {
 	u.RawQuery = params.Encode()
 	return u.String()
 }
+
+// Region is the region that a vault's URL names; empty where it is not one.
+func Region(s string) string {
+	l, err := parseURL(s, false)
+	if err != nil {
+		return ""
+	}
+	return l.region
+}
