@@ -75,21 +75,29 @@ func newVault(t *testing.T, compress, encrypt string) *vault {
 		}
 		v.recipient = strings.TrimSpace(string(out))
 	case "openpgp":
-		home, err := os.MkdirTemp("", "gpg") // short: the agent's socket lies in it
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Setenv("GNUPGHOME", home)
-		t.Cleanup(func() {
-			_ = exec.Command("gpgconf", "--kill", "all").Run()
-			_ = os.RemoveAll(home)
-		})
-		cmd := exec.Command("gpg", "--batch", "-q", "--passphrase", "", "--quick-gen-key", "reader@example.org", "future-default", "default", "never")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
+		newKeyRing(t)
 	}
 	return v
+}
+
+const keyRingUser = "reader@example.org"
+
+// newKeyRing gives the test, which must not be parallel, a GnuPG of its own with one key.
+func newKeyRing(t *testing.T) {
+	t.Helper()
+	home, err := os.MkdirTemp("", "gpg") // short: the agent's socket lies in it
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("GNUPGHOME", home)
+	t.Cleanup(func() {
+		_ = exec.Command("gpgconf", "--kill", "all").Run()
+		_ = os.RemoveAll(home)
+	})
+	cmd := exec.Command("gpg", "--batch", "-q", "--passphrase", "", "--quick-gen-key", keyRingUser, "future-default", "default", "never")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
 }
 
 // filter runs data through a program.
@@ -129,7 +137,7 @@ func (v *vault) pack(t *testing.T, raw []byte) ([]byte, []codec.Frame) {
 	case "age":
 		packed = filter(t, packed, "age", "-r", v.recipient)
 	case "openpgp":
-		packed = filter(t, packed, "gpg", "--batch", "-q", "-e", "-z", "0", "--trust-model", "always", "-r", "reader@example.org")
+		packed = filter(t, packed, "gpg", "--batch", "-q", "-e", "-z", "0", "--trust-model", "always", "-r", keyRingUser)
 	}
 	return packed, frames
 }
