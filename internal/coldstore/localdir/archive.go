@@ -44,7 +44,7 @@ func (s *Store) readMeta(id string) (*meta, error) {
 		return nil, s.notFound()
 	}
 	if err != nil {
-		return nil, err
+		return nil, unreadable(err)
 	}
 	var m meta
 	if err := json.Unmarshal(text, &m); err != nil || m.ID != id || m.Size < 1 || m.TreeHash.IsZero() {
@@ -90,7 +90,7 @@ func (s *Store) checkData(m *meta) error {
 		return fmt.Errorf("the data %s is missing: %w", path, coldstore.ErrIntegrity)
 	}
 	if err != nil {
-		return err
+		return unreadable(err)
 	}
 	if !info.Mode().IsRegular() || info.Size() != m.Size {
 		return fmt.Errorf("the data %s has %d bytes instead of %d: %w", path, info.Size(), m.Size, coldstore.ErrIntegrity)

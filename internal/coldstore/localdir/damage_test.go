@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -186,5 +187,45 @@ func TestTornLog(t *testing.T) {
 		if _, err := s.CompleteUpload(t.Context(), u.ID, 2*minPart, treehash.Sum(data)); err != nil {
 			t.Errorf("%q: %v", torn, err)
 		}
+	}
+}
+
+// What the medium does not give back is damage of that archive, and of no other.
+func TestUnreadable(t *testing.T) {
+	t.Parallel()
+	for _, broken := range []error{syscall.EIO, syscall.ENODATA, syscall.EUCLEAN, syscall.EBADMSG} {
+		err := unreadable(&os.PathError{Op: "read", Path: "x", Err: broken})
+		if !errors.Is(err, coldstore.ErrIntegrity) || !errors.Is(err, broken) {
+			t.Errorf("%v is %v", broken, err)
+		}
+	}
+	for _, other := range []error{syscall.EACCES, syscall.ETIMEDOUT, syscall.ECONNRESET, syscall.EMFILE} {
+		if err := unreadable(other); err != other {
+			t.Errorf("%v is %v", other, err)
+		}
+	}
+
+	ctx := t.Context()
+	s := newStoreT(t, Options{Now: newClock().Now})
+	data := storetest.Bytes(4096, 1)
+	storetest.Upload(t, s, coldstore.NewArchive{Name: "set/a"}, minPart, data)
+	r, err := s.RequestRetrieval(ctx, "set/a", coldstore.Range{}, coldstore.RetrievalOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A directory can be opened and not be read, as root too.
+	if err := os.Remove(s.archivePath("set/a")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(s.archivePath("set/a"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	rc, err := s.OpenRetrieved(ctx, r, 0, 4096)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rc.Close()
+	if _, err := rc.Read(make([]byte, 100)); !errors.Is(err, coldstore.ErrIntegrity) {
+		t.Errorf("read of what cannot be read: %v", err)
 	}
 }

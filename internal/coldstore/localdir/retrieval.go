@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/firn-backup/firn/internal/coldstore"
@@ -288,9 +289,20 @@ func (s *Store) openRetrieved(ctx context.Context, r coldstore.Retrieval, off, s
 		return nil, fmt.Errorf("its data %s is missing: %w", s.archivePath(have.Archive), coldstore.ErrIntegrity)
 	}
 	if err != nil {
-		return nil, err
+		return nil, unreadable(err)
 	}
 	return &reader{f: f, off: off, left: size}, nil
+}
+
+// unreadable makes it ErrIntegrity when the medium, or the file system on it, is broken at this
+// place: what lies there is lost, as if it had changed, and what lies elsewhere is not.
+func unreadable(err error) error {
+	for _, broken := range []syscall.Errno{syscall.EIO, syscall.ENODATA, syscall.EUCLEAN, syscall.EBADMSG, syscall.EILSEQ, syscall.EISDIR, syscall.EREMOTEIO} {
+		if errors.Is(err, broken) {
+			return fmt.Errorf("%w (%w)", err, coldstore.ErrIntegrity)
+		}
+	}
+	return err
 }
 
 // reader reads a stretch of a file, and says ErrUnexpectedEOF where the file ends before it.
@@ -316,7 +328,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	case errors.Is(err, io.EOF) && n < len(p):
 		return n, fmt.Errorf("read %s: %w", r.f.Name(), io.ErrUnexpectedEOF)
 	case err != nil && n < len(p):
-		return n, err
+		return n, unreadable(err)
 	}
 	return n, nil
 }
