@@ -24,6 +24,8 @@ type run struct {
 	stats stats
 	res   Result
 	again bool // the attempt was begun by an earlier run
+
+	changed, deleted int64 // what the manifest lists
 }
 
 // newRun settles what earlier runs left in doubt and finds or begins the attempt.
@@ -58,7 +60,19 @@ func newRun(ctx context.Context, o *Options) (*run, error) {
 		return nil, err
 	}
 	p := plan(snaps, o)
+	if p.resume != nil {
+		whole, err := r.attemptThere(ctx, p.resume.ID)
+		if err != nil {
+			return nil, err
+		}
+		if !whole {
+			p.discard, p.resume = p.resume.ID, nil
+		}
+	}
 	r.base = p.base
+	if err := r.baseThere(ctx); err != nil {
+		return nil, err
+	}
 	if p.discard != "" {
 		vols, err := o.Catalog.Discard(ctx, p.discard)
 		if err != nil {

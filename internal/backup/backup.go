@@ -96,10 +96,10 @@ type Counts struct {
 type Result struct {
 	Snapshot catalog.Snapshot
 	Counts   Counts
-	Volumes  int   // stored by this run
-	Sent     int64 // bytes stored by this run, manifest included
-	Resumed  bool
-	Settled  []string // snapshots that an earlier run had stored without being told so
+	Volumes  int      // stored by this run
+	Sent     int64    // bytes stored by this run, manifest included
+	Resumed  bool     // an interrupted attempt went on, and is the snapshot or, if there is one, the last of Settled
+	Settled  []string // snapshots before this one that an earlier run had begun and this one completed
 	Orphans  []string // archives of an abandoned attempt that stay behind
 	Problems int64
 	// Shrunk is set when the tree has less than half the bytes or entries of the
@@ -110,7 +110,33 @@ type Result struct {
 // Run makes one snapshot of the tree. A failure leaves an attempt in the catalog
 // that the next Run goes on with. Files that could not be read as they should
 // give a result with Problems and a failure of kind Partial; the snapshot is stored then.
+//
+// An attempt that goes on has what was read before the interruption as it was then. If the tree is
+// not that any more, a second, incremental snapshot has it as it is now: the result is that one's.
 func Run(ctx context.Context, o Options) (Result, error) {
+	res, err := runOnce(ctx, o, true)
+	if !res.Resumed || err != nil && failure.KindOf(err) != failure.Partial {
+		return res, err
+	}
+	o.Full, o.Incrementals = false, 0
+	if o.Observe != nil {
+		o.Observe = changesOnly{o.Observe}
+	}
+	late, lateErr := runOnce(ctx, o, false)
+	if late.Snapshot.ID == "" && lateErr == nil {
+		return res, err // nothing has changed
+	}
+	late.Resumed = true
+	late.Settled = append(res.Settled, res.Snapshot.ID)
+	late.Orphans = append(res.Orphans, late.Orphans...)
+	late.Volumes += res.Volumes
+	late.Sent += res.Sent
+	late.Shrunk = late.Shrunk || res.Shrunk
+	return late, lateErr
+}
+
+// runOnce makes one snapshot, or, unless evenSame is set, none when the tree is what the base is; the result is empty then.
+func runOnce(ctx context.Context, o Options, evenSame bool) (Result, error) {
 	r, err := newRun(ctx, &o)
 	if err != nil {
 		return Result{}, err
@@ -118,14 +144,29 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	if err := r.stream(ctx); err != nil {
 		return r.res, err
 	}
+	if c := r.stats.counts; !evenSame && c.New+c.Changed+c.Metadata+c.Deleted == 0 {
+		if _, err := o.Catalog.Discard(ctx, r.snap.ID); err != nil {
+			return r.res, fmt.Errorf("give up attempt %s, which has nothing to store: %w", r.snap.ID, err)
+		}
+		return Result{}, nil
+	}
 	if err := r.storeManifest(ctx); err != nil {
 		return r.res, err
 	}
 	if r.res.Problems > 0 {
-		return r.res, failure.Errorf(failure.Partial, "%s: the snapshot is stored, but with problems (%d), which it lists",
+		return r.res, failure.Errorf(failure.Partial, "%s: %d problems; the snapshot is stored and lists them",
 			o.Set.Name, r.res.Problems)
 	}
 	return r.res, nil
+}
+
+// changesOnly is an Observer of the second run over a tree: what is unchanged was counted before.
+type changesOnly struct{ Observer }
+
+func (o changesOnly) Entry(a Action, path string, count, size int64) {
+	if a != Unchanged {
+		o.Observer.Entry(a, path, count, size)
+	}
 }
 
 func (o *Options) check(dry bool) error {

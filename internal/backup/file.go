@@ -147,6 +147,10 @@ func (em *emitter) file(j *job) error {
 func (em *emitter) linked(j *job, lead leader) error {
 	e := &j.entry
 	e.Content, e.Torn = lead.content, lead.torn
+	if j.old != nil && sameEntry(e, j.old) {
+		em.count(Unchanged, e)
+		return em.rec.Refresh(em.ctx, e)
+	}
 	if j.old != nil && j.old.LinkGroup == e.LinkGroup && j.old.Content == e.Content {
 		em.count(Metadata, e)
 		return em.rec.Put(em.ctx, e)

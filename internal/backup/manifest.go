@@ -16,6 +16,9 @@ func (r *run) storeManifest(ctx context.Context) error {
 	if err := r.w.Flush(ctx); err != nil {
 		return err
 	}
+	if err := r.countTree(ctx); err != nil {
+		return err
+	}
 	vols, err := r.o.Catalog.Volumes(ctx, r.snap.ID)
 	if err != nil {
 		return err
@@ -79,8 +82,10 @@ func (r *run) writeManifest(ctx context.Context, w *volume.Writer, vols []manife
 	}
 	err = c.Changes(ctx, r.snap.ID, func(path string, e *snapshot.Entry) error {
 		if e == nil {
+			r.deleted++
 			return mw.Delete(path)
 		}
+		r.changed++
 		return mw.Entry(e)
 	})
 	if err != nil {
@@ -101,10 +106,9 @@ func (r *run) writeManifest(ctx context.Context, w *volume.Writer, vols []manife
 
 // totals sums the snapshot up, manifestSize being that of the manifest's archive.
 func (r *run) totals(vols []manifest.Volume, manifestSize int64) catalog.Totals {
-	c := r.stats.counts
 	t := catalog.Totals{
 		Entries: r.stats.tree.entries, Bytes: r.stats.tree.bytes,
-		Changed: c.New + c.Changed + c.Metadata, Deleted: c.Deleted,
+		Changed: r.changed, Deleted: r.deleted,
 		Stored: manifestSize, Problems: r.res.Problems,
 	}
 	for _, v := range vols {
@@ -112,6 +116,27 @@ func (r *run) totals(vols []manifest.Volume, manifestSize int64) catalog.Totals 
 		t.Stored += v.Size
 	}
 	return t
+}
+
+// countTree sums up the tree of an attempt that goes on: its own walk may have
+// ended before the interruption, and what it saw of paths dealt with then is not what is recorded.
+func (r *run) countTree(ctx context.Context) error {
+	if !r.res.Resumed {
+		return nil
+	}
+	rows, err := r.o.Catalog.Rows(ctx, r.snap.ID, "")
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	r.stats.tree = tally{}
+	for {
+		row, err := rows.Next(ctx)
+		if row == nil || err != nil {
+			return err
+		}
+		r.stats.tree.add(row.Size)
+	}
 }
 
 // finish fills in the result from what is stored now.

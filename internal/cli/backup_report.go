@@ -14,7 +14,9 @@ func backupSummary(set string, r backup.Result) string {
 	t := r.Snapshot.Totals
 	text := fmt.Sprintf("%s: %s snapshot %s, %s, %s: %s; stored %s", set, r.Snapshot.Kind, r.Snapshot.ID,
 		entries(t.Entries), units.Size(t.Bytes), changesText(r.Counts), units.Size(r.Sent))
-	if r.Resumed {
+	if r.Resumed && len(r.Settled) > 0 {
+		text += fmt.Sprintf(" (after an interrupted attempt, completed as snapshot %s, and what has changed since)", r.Settled[len(r.Settled)-1])
+	} else if r.Resumed {
 		text += " (an interrupted attempt, completed)"
 	}
 	if r.Problems > 0 {
