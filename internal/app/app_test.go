@@ -349,6 +349,15 @@ func TestTargetsKnown(t *testing.T) {
 			t.Errorf("%q: %v", arg, err)
 		}
 	}
+	if got, err := a.Targets(t.Context(), []string{"known"}, "known"); err == nil {
+		t.Errorf("a name that is another path's: %+v", got)
+	}
+	h.mkdir("same")
+	same := catalog.Set{ID: newID(t), Name: "same", Host: "nb", Vault: "dir:/v", Root: root("same")}
+	h.put(a, same)
+	if got, err := a.Targets(t.Context(), []string{"same"}, "same"); err != nil || got[0].Set.ID != same.ID {
+		t.Errorf("the same command again: %+v, %v", got, err)
+	}
 	if got, err := a.Targets(t.Context(), []string{"./Documents"}, "private"); err != nil || got[0].Set.Name != "private" || got[0].Set.Root != root("Documents") {
 		t.Errorf("given another name: %+v, %v", got, err)
 	}
@@ -409,5 +418,33 @@ func TestCompressSpecs(t *testing.T) {
 		if (made == nil) != (read == nil) {
 			t.Errorf("%q: the config file says %v, the codec %v", spec, read, made)
 		}
+	}
+}
+
+// Two first runs of one command at once are runs of one set.
+func TestAddSet(t *testing.T) {
+	t.Parallel()
+	h := newHome(t)
+	h.mkdir("Documents")
+	a, b := h.open(), h.open()
+	first, err := a.Targets(t.Context(), []string{"./Documents"}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := b.Targets(t.Context(), []string{"./Documents"}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, err := a.AddSet(t.Context(), first[0].Set)
+	if err != nil || one.ID != first[0].Set.ID {
+		t.Fatalf("%+v, %v", one, err)
+	}
+	if two, err := b.AddSet(t.Context(), second[0].Set); err != nil || two.ID != one.ID {
+		t.Errorf("the second has set %s and not %s: %v", two.ID, one.ID, err)
+	}
+	other := second[0].Set
+	other.Root = filepath.Join(h.dir, "elsewhere")
+	if _, err := b.AddSet(t.Context(), other); failure.KindOf(err) != failure.Usage {
+		t.Errorf("another path of the same name: %v", err)
 	}
 }

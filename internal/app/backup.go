@@ -159,11 +159,41 @@ func raw(list []string) [][]byte {
 }
 
 // OpenVaultFor opens the vault that a set goes to, the default one being made on
-// first use, and sees to it that a key file under a passphrase has its copy there.
+// first use (and never in the place of one that the catalog knows snapshots in: that one
+// is lost, or not mounted), and sees to it that a key file under a passphrase has its copy there.
 func (a *App) OpenVaultFor(ctx context.Context, set catalog.Set, key *keyfile.Key) (coldstore.Store, error) {
-	store, err := a.OpenStore(ctx, set.Vault, true)
+	user, err := a.userOf(ctx, set.Vault)
+	if err != nil {
+		return nil, err
+	}
+	store, err := a.OpenStore(ctx, set.Vault, user == "")
+	if errors.Is(err, ErrNoVault) && user != "" {
+		err = fmt.Errorf("%w; set %s has snapshots there", err, user)
+	}
 	if err != nil {
 		return nil, err
 	}
 	return store, a.StoreKey(ctx, store, set.Vault, key)
+}
+
+// userOf is the name of a set that has snapshots in the vault at url; empty: the catalog knows none.
+func (a *App) userOf(ctx context.Context, url string) (string, error) {
+	sets, err := a.knownSets(ctx)
+	if err != nil || len(sets) == 0 {
+		return "", err
+	}
+	db, err := a.Catalog(ctx, false)
+	if err != nil {
+		return "", err
+	}
+	for _, set := range sets {
+		snaps, err := db.Snapshots(ctx, set.ID)
+		if err != nil {
+			return "", err
+		}
+		if slices.ContainsFunc(snaps, func(s catalog.Snapshot) bool { return s.State == catalog.Stored && s.Vault == url }) {
+			return set.Name, nil
+		}
+	}
+	return "", nil
 }

@@ -97,7 +97,7 @@ func (a *App) target(known []catalog.Set, arg, name string) (Target, error) {
 		switch {
 		case i < 0 && errors.Is(statErr, fs.ErrNotExist):
 			return Target{}, failure.Errorf(failure.NotFound, "%s: %w, and no such path", arg, ErrNoSet)
-		case i >= 0 && name != "":
+		case i >= 0 && name != "" && (name != arg || known[i].Root != path):
 			return Target{}, failure.Errorf(failure.Usage, "set %s has its name already", arg)
 		case i >= 0 && statErr == nil && known[i].Root != path:
 			return Target{}, failure.Errorf(failure.Usage, "%s is %w: the set of %s, or the path %s", arg, ErrAmbiguous, known[i].Root, path)
@@ -184,6 +184,29 @@ func (a *App) fresh(t Target) (Target, error) {
 	t.New = true
 	t.Set.ID, t.Set.Label, t.Set.Host, t.Set.Kind, t.Set.Created = id, t.Set.Name, a.Host, "tree", a.Now()
 	return t, nil
+}
+
+// AddSet records a new set. If another run of the same command was faster, its set is returned.
+func (a *App) AddSet(ctx context.Context, set catalog.Set) (catalog.Set, error) {
+	db, err := a.Catalog(ctx, true)
+	if err != nil {
+		return set, err
+	}
+	err = db.PutSet(ctx, set)
+	if failure.KindOf(err) != failure.Usage {
+		return set, err
+	}
+	known, lerr := db.Sets(ctx)
+	if lerr != nil {
+		return set, lerr
+	}
+	for _, k := range known {
+		if k.Host == set.Host && k.Name == set.Name && k.Root == set.Root {
+			k.Vault = set.Vault
+			return k, nil
+		}
+	}
+	return set, err
 }
 
 // nameOf is the name of the implicit set of a path: its base name, with what

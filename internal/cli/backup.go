@@ -157,14 +157,20 @@ func (c *command) backupOne(ctx context.Context, a *app.App, t app.Target, f bac
 	if err != nil {
 		return err
 	}
+	if err := a.CheckRecovered(ctx, t.Set.Vault); err != nil {
+		return withHint(err, "firn recover %s", t.Set.Vault)
+	}
+	if t.New {
+		if t.Set, err = a.AddSet(ctx, t.Set); err != nil {
+			return err
+		}
+		o.Set = t.Set
+	}
 	ctx, release, err := a.LockSet(ctx, t.Set)
 	if err != nil {
 		return err
 	}
 	defer release()
-	if err := a.CheckRecovered(ctx, t.Set.Vault); err != nil {
-		return withHint(err, "firn recover %s", t.Set.Vault)
-	}
 	if err := o.Catalog.PutSet(ctx, t.Set); err != nil {
 		return err
 	}
