@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/firn-backup/firn/internal/mustrun"
 	"github.com/firn-backup/firn/internal/source/sourcetest"
 )
@@ -30,6 +32,9 @@ func TestBinary(t *testing.T) {
 			w := newWorld(t, bin, c.compress, c.encrypt)
 
 			sourcetest.Hostile(t, w.source)
+			odd := filepath.Join(w.source, "odd attribute")
+			must(t, os.WriteFile(odd, nil, 0o600))
+			must(t, unix.Setxattr(odd, "user.\xff%=", []byte("its name is not UTF-8"), 0))
 			first := w.round(t)
 			sourcetest.Mutate(t, w.source)
 			w.round(t)
