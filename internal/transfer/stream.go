@@ -147,3 +147,9 @@ func (st *stream) Close() error {
 	}
 	return nil
 }
+
+// Section reads size bytes at offset off of an archive in order, through a retrieval that covers them, with
+// retries that go on where the last one broke off. It checks no hash: that is the caller's to do. It is opened by the first Read.
+func Section(ctx context.Context, s coldstore.Retriever, r coldstore.Retrieval, off, size int64, o Options) io.ReadCloser {
+	return &stream{ctx: ctx, c: newCursor(s, r, off, off+size, o.withDefaults())}
+}

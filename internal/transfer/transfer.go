@@ -7,6 +7,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/firn-backup/firn/internal/coldstore"
 	"github.com/firn-backup/firn/treehash"
 )
 
@@ -35,6 +36,13 @@ type Options struct {
 	// Pool is where part buffers come from. Uploads that follow one another should share
 	// one, and so stay within the memory of one. Nil: a pool for each upload.
 	Pool *Pool
+
+	// Continue is an upload that an earlier run began, to go on with, and Have what ListParts tells of it: a
+	// part of the same bytes is not sent again, and one of others is ErrOtherParts. Nil: begin one.
+	Continue *coldstore.Upload
+	Have     []coldstore.Part
+	// Begun, if set, is told of an upload when it was begun, before any of its parts is sent; its error ends the upload.
+	Begun func(coldstore.Upload) error
 
 	// Limit holds everything that shares it to a rate. Nil: no limit.
 	Limit *Limiter

@@ -14,6 +14,9 @@ import (
 var (
 	errEnded   = errors.New("upload was ended already")
 	errGivenUp = errors.New("upload was given up")
+
+	// ErrOtherParts says that an upload that was to go on (Options.Continue) has other bytes than those that come.
+	ErrOtherParts = errors.New("the upload's parts have other bytes")
 )
 
 // Upload is one archive being uploaded. One goroutine writes.
@@ -36,6 +39,8 @@ type Upload struct {
 	size     int64  // of the parts sent on their way
 	ended    bool   // nothing more is taken: Complete or Abort was called
 	settled  bool   // Abort has nothing to do in the store: completed, given up, or perhaps completed
+
+	have map[int64]coldstore.Part // by offset: what is there of an upload that goes on
 
 	mu     sync.Mutex
 	leaves [][]treehash.Hash // by part
@@ -74,6 +79,9 @@ func (u *Upload) Write(p []byte) (int, error) {
 			}
 		}
 		if !u.lent {
+			if err := u.room(); err != nil {
+				return written, err
+			}
 			b, err := u.pool.get(u.ctx)
 			if err != nil {
 				return written, err
@@ -114,6 +122,13 @@ func (u *Upload) create() error {
 	if t.MaxParts > 0 {
 		u.maxParts = int64(t.MaxParts)
 	}
+	if up := u.o.Continue; up != nil {
+		u.id, u.partSize, u.have = up.ID, up.PartSize, map[int64]coldstore.Part{}
+		for _, p := range u.o.Have {
+			u.have[p.Offset] = p
+		}
+		return nil
+	}
 	return retry(u.ctx, u.o, func() error {
 		up, err := u.s.CreateUpload(u.ctx, u.a, u.partSize)
 		if err == nil && up.ID == "" {
@@ -123,9 +138,28 @@ func (u *Upload) create() error {
 			return fmt.Errorf("begin upload of %s: %w", u.what(), err)
 		}
 		u.id = up.ID
+		if u.o.Begun != nil {
+			up.PartSize, up.NewArchive = u.partSize, u.a
+			return u.o.Begun(up)
+		}
 		return nil
 	})
 }
+
+// room says whether one more part may begin.
+func (u *Upload) room() error {
+	if u.size/u.partSize < u.maxParts {
+		return nil
+	}
+	err := fmt.Errorf("upload %s: more than %d parts of %d bytes, which is all the store takes; use larger parts (Options.PartSize): %w",
+		u.what(), u.maxParts, u.partSize, coldstore.ErrInvalid)
+	u.cancel(err)
+	return err
+}
+
+// PartSize is the size of parts, in bytes, that an upload with o to a store with t has. coldstore.ErrInvalid: the store
+// does not take o.PartSize.
+func PartSize(o Options, t coldstore.Traits) (int64, error) { return partSize(o, t) }
 
 // partSize finds the size of parts, in bytes.
 func partSize(o Options, t coldstore.Traits) (int64, error) {
@@ -162,12 +196,6 @@ func (u *Upload) what() string {
 
 // send sends the part that is filled on its way. It waits for a slot.
 func (u *Upload) send() error {
-	if u.size/u.partSize >= u.maxParts {
-		err := fmt.Errorf("upload %s: more than %d parts of %d bytes, which is all the store takes; use larger parts (Options.PartSize): %w",
-			u.what(), u.maxParts, u.partSize, coldstore.ErrInvalid)
-		u.cancel(err)
-		return err
-	}
 	select {
 	case u.slots <- struct{}{}:
 	case <-u.ctx.Done():
@@ -192,7 +220,16 @@ func (u *Upload) send() error {
 func (u *Upload) put(off int64, data []byte) error {
 	var leaves []treehash.Hash
 	var send func() error
-	if h, ok := u.s.(coldstore.PartHasher); ok {
+	have, there := u.have[off]
+	if there {
+		leaves = treehash.Leaves(data)
+		send = func() error {
+			if have.Size != int64(len(data)) || have.TreeHash != treehash.Combine(leaves) {
+				return ErrOtherParts
+			}
+			return nil
+		}
+	} else if h, ok := u.s.(coldstore.PartHasher); ok {
 		send = func() (err error) {
 			if err := u.o.Limit.Wait(u.ctx, len(data)); err != nil {
 				return err
@@ -221,7 +258,7 @@ func (u *Upload) put(off int64, data []byte) error {
 	}
 	u.leaves[i] = leaves
 	u.mu.Unlock()
-	if u.o.Sent != nil {
+	if u.o.Sent != nil && !there {
 		u.o.Sent(int64(len(data)))
 	}
 	return nil

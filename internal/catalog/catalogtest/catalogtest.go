@@ -61,6 +61,7 @@ func Run(t *testing.T, target Target) {
 		{"ArchiveDeleted", testArchiveDeleted},
 		{"Listing", testListing},
 		{"ListingMeanwhile", testListingMeanwhile},
+		{"FileUploads", testFileUploads},
 		{"Histories", testHistories},
 	} {
 		t.Run(c.name, func(t *testing.T) {
