@@ -2,13 +2,17 @@ package main
 
 import (
 	"errors"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/firn-backup/firn/internal/glacierserver"
 )
 
 func TestMain(m *testing.M) {
@@ -17,7 +21,7 @@ func TestMain(m *testing.M) {
 
 // TestScript runs every script of testdata/script against the real program,
 // each with a home of its own. $HOME is $WORK/home. `exits N command…` demands
-// an exit code.
+// an exit code; `glacier` starts a service that speaks Amazon Glacier's API.
 func TestScript(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, testscript.Params{
@@ -31,10 +35,40 @@ func TestScript(t *testing.T) {
 			}
 			return os.MkdirAll(home, 0o700)
 		},
-		Cmds:                map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits},
+		Cmds:                map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits, "glacier": glacier},
 		RequireExplicitExec: false,
 		RequireUniqueNames:  true,
 	})
+}
+
+// glacier starts the server of firn serve glacier in this process, on $WORK/service, and points the
+// AWS SDK's environment at it. Its clock is in $WORK/clock, its jobs take 4 hours.
+func glacier(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 0 {
+		ts.Fatalf("usage: glacier")
+	}
+	clock := ts.MkAbs("clock")
+	if _, err := os.Stat(clock); err != nil {
+		ts.Fatalf("a script that uses glacier has a file clock, with a time in it: %v", err)
+	}
+	const delay = 4 * time.Hour
+	s, err := glacierserver.New(glacierserver.Options{
+		Root: ts.MkAbs("service"), Clock: &glacierserver.Clock{File: clock}, MaxVaults: glacierserver.DefaultMaxVaults,
+		Account: glacierserver.DefaultAccount, Region: glacierserver.DefaultRegion, BodyTimeout: glacierserver.DefaultBodyTimeout,
+		Delays: glacierserver.Delays{Expedited: delay, Standard: delay, Bulk: delay, Inventory: delay},
+	})
+	ts.Check(err)
+	h := httptest.NewServer(s)
+	ts.Defer(func() {
+		h.Close()
+		_ = s.Close()
+	})
+	for k, v := range map[string]string{
+		"AWS_ENDPOINT_URL_GLACIER": h.URL, "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret",
+		"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+	} {
+		ts.Setenv(k, v)
+	}
 }
 
 // exits runs a command that must end with the given code: exits 64 firn frob.

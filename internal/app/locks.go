@@ -2,6 +2,8 @@ package app
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -24,19 +26,35 @@ const leaseTime = 10 * time.Minute
 // returned ends when the lease is lost. release gives both back; the lock last,
 // so that the next run on this machine finds no lease.
 func (a *App) LockSet(ctx context.Context, set catalog.Set) (held context.Context, release func(), err error) {
+	return a.lock(ctx, set.ID, "set "+set.Name)
+}
+
+// LockVault is LockSet for what concerns a vault as a whole, known by its URL: syncing it, emptying it.
+func (a *App) LockVault(ctx context.Context, url string) (held context.Context, release func(), err error) {
+	return a.lock(ctx, vaultKey(url), "vault "+url)
+}
+
+// vaultKey is a name for a vault that may be one of a file.
+func vaultKey(url string) string {
+	sum := sha256.Sum256([]byte(url))
+	return "vault-" + hex.EncodeToString(sum[:16])
+}
+
+// lock takes what is called id in files and the catalog, and what in messages.
+func (a *App) lock(ctx context.Context, id, what string) (held context.Context, release func(), err error) {
 	if err := durable.MkdirAll(a.Paths.Locks, 0o700); err != nil {
-		return nil, nil, fmt.Errorf("lock set %s: %w", set.Name, err)
+		return nil, nil, fmt.Errorf("lock %s: %w", what, err)
 	}
-	unlock, err := durable.Lock(filepath.Join(a.Paths.Locks, set.ID+".lock"))
+	unlock, err := durable.Lock(filepath.Join(a.Paths.Locks, id+".lock"))
 	if locked := (*durable.LockedError)(nil); errors.As(err, &locked) {
 		by := ""
 		if locked.PID != 0 {
 			by = fmt.Sprintf(" (process %d)", locked.PID)
 		}
-		return nil, nil, failure.Errorf(failure.Locked, "set %s: another run holds it%s", set.Name, by)
+		return nil, nil, failure.Errorf(failure.Locked, "%s: another run holds it%s", what, by)
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("lock set %s: %w", set.Name, err)
+		return nil, nil, fmt.Errorf("lock %s: %w", what, err)
 	}
 	db, err := a.Catalog(ctx, true)
 	if err != nil {
@@ -44,30 +62,30 @@ func (a *App) LockSet(ctx context.Context, set catalog.Set) (held context.Contex
 		return nil, nil, err
 	}
 	holder := a.leaseHolder()
-	ok, err := db.Lease(ctx, set.ID, holder, leaseTime, wall())
+	ok, err := db.Lease(ctx, id, holder, leaseTime, wall())
 	if err == nil && !ok {
-		err = failure.Errorf(failure.Locked, "set %s: a run on another machine holds it", set.Name)
+		err = failure.Errorf(failure.Locked, "%s: a run on another machine holds it", what)
 	}
 	if err != nil {
 		_ = unlock()
-		return nil, nil, fmt.Errorf("lock set %s: %w", set.Name, err)
+		return nil, nil, fmt.Errorf("lock %s: %w", what, err)
 	}
 	held, cancel := context.WithCancelCause(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		renew(held, cancel, db, set, holder)
+		renew(held, cancel, db, id, what, holder)
 	}()
 	return held, func() {
 		cancel(nil)
 		<-done
-		_ = db.Unlease(context.WithoutCancel(ctx), set.ID, holder) // it runs out by itself
+		_ = db.Unlease(context.WithoutCancel(ctx), id, holder) // it runs out by itself
 		_ = unlock()
 	}, nil
 }
 
 // renew keeps the lease until ctx ends, and ends it when another has taken the set.
-func renew(ctx context.Context, cancel context.CancelCauseFunc, db *catalog.DB, set catalog.Set, holder string) {
+func renew(ctx context.Context, cancel context.CancelCauseFunc, db *catalog.DB, id, what, holder string) {
 	t := time.NewTicker(leaseTime / 3)
 	defer t.Stop()
 	for {
@@ -76,8 +94,8 @@ func renew(ctx context.Context, cancel context.CancelCauseFunc, db *catalog.DB, 
 			return
 		case <-t.C:
 			// An error leaves two more tries before the lease runs out.
-			if ok, err := db.Lease(ctx, set.ID, holder, leaseTime, wall()); err == nil && !ok {
-				cancel(failure.Errorf(failure.Locked, "set %s: another machine has taken it over", set.Name))
+			if ok, err := db.Lease(ctx, id, holder, leaseTime, wall()); err == nil && !ok {
+				cancel(failure.Errorf(failure.Locked, "%s: another machine has taken it over", what))
 				return
 			}
 		}

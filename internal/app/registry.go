@@ -25,6 +25,8 @@ type vaultKind struct {
 	open      func(ctx context.Context, url string, now func() time.Time) (coldstore.Store, error)
 	create    func(ctx context.Context, url string, now func() time.Time) (coldstore.Store, error)
 	dir       func(url string) string // the local directory that holds it; empty: none
+	// account opens what a service has beside vaults, at a URL that may be of no vault. Nil: there is no such thing.
+	account func(ctx context.Context, url string, now func() time.Time) (any, error)
 }
 
 func vaultKinds() []vaultKind {
@@ -78,6 +80,9 @@ func vaultKinds() []vaultKind {
 			return s, nil
 		},
 		dir: func(string) string { return "" },
+		account: func(ctx context.Context, url string, now func() time.Time) (any, error) {
+			return glaciervault.OpenAccount(ctx, url, glaciervault.Options{Now: now})
+		},
 	}}
 }
 
@@ -209,3 +214,24 @@ func (a *App) TidyVault(ctx context.Context, s coldstore.Store) error {
 
 // opening are the attempts at opening a vault: few, so that one that is not there is told of in seconds.
 func opening() transfer.Options { return transfer.Options{Retries: 2} }
+
+// OpenAccount opens the account and region that a vault, which need not exist, is in: the name of a [vault.NAME], or
+// a URL, which need not name a vault. What it returns has optional interfaces of coldstore: VaultLister,
+// RetrievalLimiter, CapacityBuyer. failure.Usage: that kind of vault is in no account.
+func (a *App) OpenAccount(ctx context.Context, nameOrURL string) (any, error) {
+	url := nameOrURL
+	if v := a.Config.Vaults[nameOrURL]; v != nil {
+		url = v.URL
+	}
+	if url == "" {
+		url = a.DefaultVaultURL()
+	}
+	k, err := kindOf(url)
+	if err != nil {
+		return nil, err
+	}
+	if k.account == nil {
+		return nil, failure.Errorf(failure.Usage, "%s: vaults are in no account", k.scheme)
+	}
+	return k.account(ctx, url, a.Now)
+}

@@ -211,7 +211,8 @@ func TestJSONPage(t *testing.T) {
 	}
 	for heading, v := range map[string]any{
 		"## Events": jsonEvent{}, "## Snapshots": jsonSnapshot{}, "## Entries": jsonEntry{}, "## Found": jsonFound{},
-		"## Differences": jsonDiff{}, "## Runs": jsonRun{}, "## Vaults": jsonVault{}, "## Keys": jsonKey{},
+		"## Differences": jsonDiff{}, "## Runs": jsonRun{}, "## Vaults": jsonVault{}, "## Syncs": jsonSync{}, "## Emptyings": jsonEmpty{}, "## Jobs": jsonJob{},
+		"## Keys": jsonKey{},
 	} {
 		_, text, ok := strings.Cut(string(page), heading+"\n")
 		if !ok {

@@ -133,6 +133,7 @@ stores are standard streams: tar, compressed by zstd, encrypted by age.
 	add("manage",
 		newKey(c),
 		newVault(c),
+		newJob(c),
 		newServe(c),
 	)
 	add("about",

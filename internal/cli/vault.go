@@ -10,20 +10,19 @@ import (
 	"github.com/firn-backup/firn/internal/app"
 	"github.com/firn-backup/firn/internal/coldstore"
 	"github.com/firn-backup/firn/internal/failure"
-	"github.com/firn-backup/firn/internal/manifest"
-	"github.com/firn-backup/firn/internal/units"
 )
 
 func newVault(c *command) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "vault",
-		Short: "Make, list and look at vaults",
+		Short: "Make, look at, empty and administer vaults",
 		Long: `A vault is a place that keeps archives. A command takes the name of a [vault.NAME]
-of the config file, or a URL: dir:/path.`,
+of the config file, or a URL: dir:/path, glacier://REGION/VAULT.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: needCommand,
 	}
-	cmd.AddCommand(newVaultCreate(c), newVaultList(c), newVaultShow(c))
+	cmd.AddCommand(newVaultCreate(c), newVaultList(c), newVaultShow(c), newVaultDelete(c), newVaultSync(c), newVaultEmpty(c),
+		newVaultTag(c), newVaultPolicy(c), newVaultLock(c), newVaultNotify(c), newVaultRetrievalPolicy(c), newVaultCapacity(c))
 	return cmd
 }
 
@@ -65,6 +64,7 @@ type jsonVault struct {
 	Kinds    []vaultContent `json:"contents,omitempty"`
 	AsOf     *string        `json:"as_of,omitempty"`
 	MinDays  int            `json:"minimum_days,omitempty"`
+	Service  *vaultService  `json:"service,omitempty"`
 }
 
 // vaultContent is what a vault holds of one sort.
@@ -76,14 +76,19 @@ type vaultContent struct {
 
 func newVaultList(c *command) *cobra.Command {
 	return &cobra.Command{
-		Use:   "list",
-		Short: "List the vaults that are known here",
-		Long:  "List the default vault, those of the config file, and those that sets of the catalog go to.",
-		Args:  args(0, 0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Use:   "list [glacier://REGION]",
+		Short: "List the vaults that are known here, or those of an account",
+		Long: `List the default vault, those of the config file, and those that sets of the catalog go to.
+With a region, or a vault of it, list all vaults that the account has there.`,
+		Example: example("firn vault list", "firn vault list glacier://eu-west-1"),
+		Args:    args(0, 1, "one region at most"),
+		RunE: func(cmd *cobra.Command, args []string) error {
 			a, err := c.open(cmd)
 			if err != nil {
 				return err
+			}
+			if len(args) == 1 {
+				return c.listAccount(cmd.Context(), a, args[0])
 			}
 			known, err := knownVaults(cmd.Context(), a)
 			if err != nil {
@@ -134,18 +139,16 @@ func newVaultShow(c *command) *cobra.Command {
 	return &cobra.Command{
 		Use:   "show [VAULT]",
 		Short: "Show what a vault holds",
-		Long:  "List a vault's archives and show how many there are of each sort. Without a vault, the default one.",
-		Args:  args(0, 1, "one vault at most"),
+		Long: `List a vault's archives and show how many there are of each sort. A vault that is
+slow to list, of Amazon Glacier, is described as the service does at once, and
+as the catalog knows it (firn vault sync). Without a vault, the default one.`,
+		Args: args(0, 1, "one vault at most"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a, err := c.open(cmd)
 			if err != nil {
 				return err
 			}
-			name := ""
-			if len(args) == 1 {
-				name = args[0]
-			}
-			url, err := a.VaultURL(name)
+			url, err := a.VaultURL(append(args, "")[0])
 			if err != nil {
 				return err
 			}
@@ -153,44 +156,27 @@ func newVaultShow(c *command) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if _, ok := s.(coldstore.VaultDescriber); ok {
+				return c.showService(cmd.Context(), a, url, s)
+			}
 			return c.showVault(cmd.Context(), url, s)
 		},
 	}
 }
 
 func (c *command) showVault(ctx context.Context, url string, s coldstore.Lister) error {
-	by := map[string]*vaultContent{}
-	var archives, size int64
+	var n contents
 	asOf, err := s.List(ctx, func(a coldstore.Archive) error {
-		what := "foreign"
-		if d, ok := manifest.ParseDescription(a.Description); ok {
-			what = d.What
-		}
-		k := by[what]
-		if k == nil {
-			k = &vaultContent{What: what}
-			by[what] = k
-		}
-		k.Archives++
-		k.Size += a.Size
-		archives++
-		size += a.Size
+		n.add(a)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	v := jsonVault{URL: url, Exists: true, Archives: &archives, Size: &size, AsOf: stampJSON(asOf), MinDays: s.Traits().MinDays}
-	t := newTable("CONTENT", ">ARCHIVES", ">SIZE")
-	for _, what := range slices.Sorted(maps.Keys(by)) {
-		v.Kinds = append(v.Kinds, *by[what])
-		t.row(what, count(by[what].Archives), units.Size(by[what].Size))
-	}
 	if c.json {
-		return c.document(v)
+		return c.document(jsonVault{URL: url, Exists: true, Archives: &n.archives, Size: &n.size, Kinds: n.list(), AsOf: stampJSON(asOf), MinDays: s.Traits().MinDays})
 	}
-	t.row("all", count(archives), units.Size(size))
 	c.talk("%s, as of %s", url, c.stamp(asOf))
-	t.print(c.output)
+	n.print(c.output)
 	return nil
 }

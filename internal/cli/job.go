@@ -1,0 +1,141 @@
+package cli
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/firn-backup/firn/internal/app"
+	"github.com/firn-backup/firn/internal/coldstore"
+	"github.com/firn-backup/firn/internal/units"
+)
+
+func newJob(c *command) *cobra.Command {
+	return parent("job", "Look at what vaults are asked for", "Look at the jobs of a vault: archives that are being made readable, and listings that are being made.", newJobList(c))
+}
+
+func newJobList(c *command) *cobra.Command {
+	return &cobra.Command{
+		Use:   "list [VAULT]",
+		Short: "List a vault's jobs",
+		Long: `List the jobs that a vault knows, whoever began them; of vaults without jobs, the
+retrievals that the catalog knows. Without a vault, the default one.`,
+		Example: example("firn job list glacier://eu-west-1/photos"),
+		Args:    args(0, 1, "one vault at most"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			a, url, store, err := c.openVault(cmd, append(args, "")[0])
+			if err != nil {
+				return err
+			}
+			return c.listJobs(cmd.Context(), a, url, store)
+		},
+	}
+}
+
+// jsonJob is one job. docs/reference/vault-commands.md.
+type jsonJob struct {
+	ID          string  `json:"id"`
+	Kind        string  `json:"kind"`
+	State       string  `json:"state"`
+	Message     string  `json:"message,omitempty"`
+	Description string  `json:"description,omitempty"`
+	Requested   *string `json:"requested,omitempty"`
+	Completed   *string `json:"completed,omitempty"`
+	Expires     *string `json:"expires,omitempty"`
+	Archive     string  `json:"archive,omitempty"`
+	Size        int64   `json:"size,omitempty"`
+	RangeOffset *int64  `json:"range_offset,omitempty"`
+	RangeSize   *int64  `json:"range_size,omitempty"`
+	Tier        string  `json:"tier,omitempty"`
+	TreeHash    string  `json:"tree_hash,omitempty"`
+}
+
+func (c *command) listJobs(ctx context.Context, a *app.App, url string, store coldstore.Store) error {
+	var jobs []coldstore.Job
+	err := error(nil)
+	if l, ok := store.(coldstore.JobLister); ok {
+		err = administer(ctx, func() error {
+			jobs = nil
+			return l.ListJobs(ctx, func(j coldstore.Job) error {
+				jobs = append(jobs, j)
+				return nil
+			})
+		})
+	} else {
+		jobs, err = catalogJobs(ctx, a, url, store)
+	}
+	if err != nil {
+		return err
+	}
+	list := []jsonJob{}
+	t := newTable("REQUESTED", "KIND", "TIER", "STATE", "READY UNTIL", ">SIZE", "ARCHIVE", "JOB")
+	for i := range jobs {
+		j := &jobs[i]
+		list = append(list, jobJSON(j))
+		size := "-"
+		switch {
+		case j.Kind == coldstore.JobInventory && j.InventorySize > 0:
+			size = units.Size(j.InventorySize)
+		case j.Kind == coldstore.JobRetrieval && !j.Range.IsWhole():
+			size = units.Size(j.Range.Size)
+		case j.Kind == coldstore.JobRetrieval && j.Size > 0:
+			size = units.Size(j.Size)
+		}
+		state := string(j.State)
+		if j.State == coldstore.JobFailed && j.Message != "" {
+			state += ": " + j.Message
+		}
+		t.row(c.stamp(j.Requested), string(j.Kind), dash(string(j.Tier)), clean(state), c.stamp(j.Expires), size, dash(clean(j.Archive)), clean(j.ID))
+	}
+	if c.json {
+		return c.document(list)
+	}
+	t.print(c.output)
+	return nil
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func jobJSON(j *coldstore.Job) jsonJob {
+	out := jsonJob{ID: j.ID, Kind: string(j.Kind), State: string(j.State), Message: j.Message, Description: j.Description,
+		Requested: stampJSON(j.Requested), Completed: stampJSON(j.Completed), Expires: stampJSON(j.Expires),
+		Archive: j.Archive, Size: j.Size, Tier: string(j.Tier), TreeHash: j.TreeHash}
+	if j.Kind == coldstore.JobInventory {
+		out.Size = j.InventorySize
+	}
+	if !j.Range.IsWhole() {
+		out.RangeOffset, out.RangeSize = &j.Range.Offset, &j.Range.Size
+	}
+	return out
+}
+
+// catalogJobs are the retrievals that the catalog knows, as they stand now.
+func catalogJobs(ctx context.Context, a *app.App, url string, store coldstore.Store) ([]coldstore.Job, error) {
+	db, _, err := lastListing(ctx, a, url)
+	if err != nil || db == nil {
+		return nil, err
+	}
+	saved, err := db.Retrievals(ctx, url, "")
+	if err != nil {
+		return nil, err
+	}
+	var jobs []coldstore.Job
+	for _, r := range saved {
+		j := coldstore.Job{ID: r.Token, Kind: coldstore.JobRetrieval, State: coldstore.JobRunning, Requested: r.Requested,
+			Expires: r.Expires, Archive: r.Archive, Range: r.Range, Tier: r.Tier}
+		now, err := store.CheckRetrieval(ctx, r.Token)
+		switch {
+		case err != nil:
+			j.State, j.Message = coldstore.JobFailed, err.Error()
+		case now.Ready:
+			j.State, j.Expires = coldstore.JobDone, now.Expires
+		}
+		jobs = append(jobs, j)
+	}
+	return jobs, nil
+}
