@@ -49,14 +49,18 @@ func (l *Listing) flush(ctx context.Context) error {
 	// In the order of the table: neighbours are on one page of it.
 	slices.SortFunc(l.page, func(a, b coldstore.Archive) int { return bytes.Compare([]byte(a.ID), []byte(b.ID)) })
 	err := l.d.change(ctx, lazy, func(tx *sql.Tx) error {
+		insert, err := tx.PrepareContext(ctx, `INSERT INTO listed (vault, archive, description, size, tree_hash, created)
+			VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (vault, archive) DO NOTHING`)
+		if err != nil {
+			return err
+		}
+		defer insert.Close() // with the transaction at the latest
 		for _, a := range l.page {
 			created, err := timeText(a.Created)
 			if err != nil {
 				return fmt.Errorf("archive %s: %w", a.ID, err)
 			}
-			n, err := affected(tx.ExecContext(ctx, `INSERT INTO listed (vault, archive, description, size, tree_hash, created)
-				VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (vault, archive) DO NOTHING`,
-				blob(l.vault), blob(a.ID), blob(a.Description), a.Size, a.TreeHash[:], created))
+			n, err := affected(insert.ExecContext(ctx, blob(l.vault), blob(a.ID), blob(a.Description), a.Size, a.TreeHash[:], created))
 			if err != nil {
 				return err
 			}
@@ -147,8 +151,13 @@ type ArchiveChange struct {
 // was compared is left out: the next listing sees to it.
 func (l *Listing) Apply(ctx context.Context, changes []ArchiveChange) error {
 	err := l.d.change(ctx, lazy, func(tx *sql.Tx) error {
+		insert, err := tx.PrepareContext(ctx, insertArchive+`NOTHING`)
+		if err != nil {
+			return err
+		}
+		defer insert.Close() // with the transaction at the latest
 		for i := range changes {
-			if err := l.apply(ctx, tx, &changes[i]); err != nil {
+			if err := l.apply(ctx, tx, insert, &changes[i]); err != nil {
 				return err
 			}
 		}
@@ -157,7 +166,7 @@ func (l *Listing) Apply(ctx context.Context, changes []ArchiveChange) error {
 	return l.d.fail("take in a listing of "+l.vault, err)
 }
 
-func (l *Listing) apply(ctx context.Context, tx *sql.Tx, c *ArchiveChange) error {
+func (l *Listing) apply(ctx context.Context, tx *sql.Tx, insert *sql.Stmt, c *ArchiveChange) error {
 	r := &c.Record
 	created, seen, uploaded, deleted, err := archiveTimes(r)
 	if err != nil {
@@ -167,7 +176,7 @@ func (l *Listing) apply(ctx context.Context, tx *sql.Tx, c *ArchiveChange) error
 		seen = seenLast
 	}
 	if c.Was == nil {
-		_, err = tx.ExecContext(ctx, insertArchive+`NOTHING`, blob(l.vault), blob(r.ID), blob(r.Name), blob(r.Description),
+		_, err = insert.ExecContext(ctx, blob(l.vault), blob(r.ID), blob(r.Name), blob(r.Description),
 			r.Size, r.TreeHash[:], created, seen, uploaded, deleted)
 		return err
 	}
