@@ -132,6 +132,7 @@ stores are standard streams: tar, compressed by zstd, encrypted by age.
 	)
 	add("manage",
 		newKey(c),
+		newArchive(c),
 		newVault(c),
 		newJob(c),
 		newServe(c),

@@ -355,6 +355,9 @@ func (u *Upload) Abort(ctx context.Context) error {
 	return nil
 }
 
+// Leave ends the upload and leaves its parts in the store, for a later one to go on with (Options.Continue).
+func (u *Upload) Leave() { u.end(errGivenUp) }
+
 // end stops what is on its way and gives all buffers back.
 func (u *Upload) end(err error) {
 	u.ended = true

@@ -1,0 +1,329 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/bmatcuk/doublestar/v4"
+	"github.com/spf13/cobra"
+
+	"github.com/firn-backup/firn/internal/app"
+	"github.com/firn-backup/firn/internal/catalog"
+	"github.com/firn-backup/firn/internal/coldstore"
+	"github.com/firn-backup/firn/internal/cost"
+	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/plain"
+	"github.com/firn-backup/firn/internal/units"
+)
+
+func newArchive(c *command) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "archive",
+		Short: "Store single files, and get them back",
+		Long: `Store files, or what comes from the standard input, as single archives of a vault, in no
+format of Firn's: any other program can read them. Archives are called by their ids
+(id:…) or names (name:…); of several of one name the newest counts.`,
+		Args: cobra.ArbitraryArgs,
+		RunE: needCommand,
+	}
+	cmd.AddCommand(newArchiveUpload(c), newArchiveRetrieve(c), newArchiveList(c), newArchiveDelete(c), newArchiveUploads(c))
+	return cmd
+}
+
+// plainVault opens a vault for single archives.
+func (c *command) plainVault(cmd *cobra.Command, vault string) (*app.App, *plain.Vault, error) {
+	a, err := c.open(cmd)
+	if err != nil {
+		return nil, nil, err
+	}
+	url, err := a.VaultURL(vault)
+	if err != nil {
+		return nil, nil, err
+	}
+	store, err := a.OpenStore(cmd.Context(), url, false)
+	if err != nil {
+		return nil, nil, err
+	}
+	db, err := a.Catalog(cmd.Context(), true)
+	if err != nil {
+		return nil, nil, err
+	}
+	return a, &plain.Vault{Store: store, Catalog: db, URL: url, Now: a.Now}, nil
+}
+
+// jsonArchive is one archive. docs/reference/archive-commands.md.
+type jsonArchive struct {
+	Vault       string  `json:"vault"`
+	Archive     string  `json:"archive"`
+	Name        string  `json:"name,omitempty"`
+	Name64      []byte  `json:"name64,omitempty"`
+	Description string  `json:"description"`
+	Size        int64   `json:"size"`
+	TreeHash    string  `json:"tree_hash,omitempty"`
+	Created     *string `json:"created,omitempty"`
+	Seen        *string `json:"seen,omitempty"`
+	File        string  `json:"file,omitempty"`
+}
+
+func archiveJSON(r catalog.ArchiveRecord) jsonArchive {
+	j := jsonArchive{Vault: r.Vault, Archive: r.ID, Description: r.Description, Size: r.Size, Created: stampJSON(r.Created), Seen: stampJSON(r.SeenAsOf)}
+	p := pathJSON(r.Name)
+	j.Name, j.Name64 = p.Path, p.Path64
+	if !r.TreeHash.IsZero() {
+		j.TreeHash = r.TreeHash.String()
+	}
+	return j
+}
+
+// find finds archives by what they are called.
+func (c *command) findArchives(ctx context.Context, v *plain.Vault, refs []string) ([]catalog.ArchiveRecord, error) {
+	var all []catalog.ArchiveRecord
+	for _, ref := range refs {
+		f, err := v.Find(ctx, ref)
+		if errors.Is(err, plain.ErrNotKnown) && v.Store.Traits().ListLag > 0 {
+			err = withHint(err, "firn vault sync %s asks the vault what it has", v.URL)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if f.Same > 0 {
+			c.err("", fmt.Sprintf("%s archives are called %s; this is the newest, id:%s, of %s", count(int64(f.Same+1)), ref, f.ID, c.stamp(f.Created)))
+		}
+		all = append(all, f.ArchiveRecord)
+	}
+	return all, nil
+}
+
+func newArchiveList(c *command) *cobra.Command {
+	var match, since, larger string
+	cmd := &cobra.Command{
+		Use:   "list VAULT",
+		Short: "List the archives of a vault",
+		Long: `List the archives of a vault, the oldest first. Of a vault whose listing takes hours it is what the catalog
+knows: what was uploaded here, and what the last firn vault sync saw.`,
+		Example: example("firn archive list photos", "firn archive list photos --match '*.iso' --since 2026-01-01 --larger 1GiB"),
+		Args:    args(1, 1, "one vault"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.listArchives(cmd, args[0], match, since, larger)
+		},
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&match, "match", "", "only those whose names, or descriptions where they have none, fit the `GLOB`")
+	fs.StringVar(&since, "since", "", "only those that were stored at that `TIME` or later")
+	fs.StringVar(&larger, "larger", "", "only those of more than that `SIZE`")
+	return cmd
+}
+
+func (c *command) listArchives(cmd *cobra.Command, vault, match, since, larger string) error {
+	var from time.Time
+	var least int64 = -1
+	var err error
+	if match != "" && !doublestar.ValidatePattern(match) {
+		return usage("--match %s: not a pattern", match)
+	}
+	if since != "" {
+		if from, _, err = units.ParseTime(since, c.env.Now().Location()); err != nil {
+			return usage("--since: %v", err)
+		}
+	}
+	if larger != "" {
+		if least, err = units.ParseSize(larger); err != nil {
+			return usage("--larger: %v", err)
+		}
+	}
+	_, v, err := c.plainVault(cmd, vault)
+	if err != nil {
+		return err
+	}
+	fits := func(r catalog.ArchiveRecord) bool {
+		return (match == "" || doublestar.MatchUnvalidated(match, plain.Title(r)) || doublestar.MatchUnvalidated("**/"+match, plain.Title(r))) &&
+			(since == "" || !r.Created.Before(from)) && r.Size > least
+	}
+	var list *array
+	t := newTable(">SIZE", "CREATED", "ID", "NAME")
+	if c.json {
+		list = c.array()
+	}
+	err = v.Each(cmd.Context(), func(r catalog.ArchiveRecord) error {
+		if !fits(r) {
+			return nil
+		}
+		if c.json {
+			return list.add(archiveJSON(r))
+		}
+		t.row(units.Size(r.Size), c.stamp(r.Created), r.ID, shown(plain.Title(r)))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if c.json {
+		list.close()
+		return nil
+	}
+	t.print(c.output)
+	return nil
+}
+
+func newArchiveDelete(c *command) *cobra.Command {
+	var force, early bool
+	cmd := &cobra.Command{
+		Use:   "delete VAULT ARCHIVE…",
+		Short: "Delete archives",
+		Long: `Delete archives, by id or name. What a snapshot needs is refused, and so is what has not
+reached the vault's minimum storage duration: it would be charged for all the same.`,
+		Example: example("firn archive delete photos holiday.iso", "firn archive delete photos id:NkbByEejwEggmBz2fTHgJrg0XBoDfjP4q6iu87-TjhqG6eGoOY9Z8i1_AUyUsuhPAdTqLHy8pTl5nfCFJmDl2yEZONi5L26Omw12vcs01MNGntHEQL8MBfGlqrEXAMPLEArchiveId"),
+		Args:    args(2, -1, "a vault, and archives"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.deleteArchives(cmd, args[0], args[1:], plain.DeleteOptions{Force: force, AllowEarly: early})
+		},
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "delete even what a snapshot needs: it cannot be restored any more")
+	cmd.Flags().BoolVar(&early, "allow-early-delete", false, "delete before the minimum storage duration is over, which is charged for")
+	return cmd
+}
+
+func (c *command) deleteArchives(cmd *cobra.Command, vault string, refs []string, o plain.DeleteOptions) error {
+	ctx := cmd.Context()
+	a, v, err := c.plainVault(cmd, vault)
+	if err != nil {
+		return err
+	}
+	list, err := c.findArchives(ctx, v, refs)
+	if err != nil {
+		return err
+	}
+	run, err := a.BeginRun(ctx, "archive delete", "")
+	if err != nil {
+		return err
+	}
+	n := 0
+	err = v.Delete(ctx, list, o, func(r catalog.ArchiveRecord) {
+		n++
+		run.Info("deleted", "archive", r.ID, "name", r.Name, "bytes", r.Size)
+		if c.json {
+			_ = c.line(archiveJSON(r)) // a failed write is kept
+		} else {
+			c.talk("deleted %s (%s)", plain.Title(r), units.Size(r.Size))
+		}
+	})
+	young := (*plain.TooYoung)(nil)
+	switch {
+	case errors.As(err, &young):
+		err = withHint(failure.Wrap(failure.Failed, err), "--allow-early-delete deletes it all the same%s", earlyFee(v.URL, young, a.Now()))
+	case failure.KindOf(err) == failure.Usage:
+		err = withHint(failure.Wrap(failure.Failed, err), "--force deletes it all the same, and the snapshot is lost")
+	}
+	return errors.Join(err, run.End(ctx, c.codeOf(ctx, err), plural(int64(n), "archive")+" deleted"))
+}
+
+// earlyFee says what deleting too early costs, where that is known.
+func earlyFee(url string, y *plain.TooYoung, now time.Time) string {
+	place, billed := app.Place(url)
+	t, err := cost.Prices()
+	if !billed || err != nil || y.Until.IsZero() {
+		return ""
+	}
+	fee, err := t.EarlyDeletion(place, []cost.Stored{{Bytes: y.Archive.Size, Created: y.Archive.Created}}, now)
+	if err != nil {
+		return ", at an unknown price"
+	}
+	return ", for " + fee.String()
+}
+
+func newArchiveUploads(c *command) *cobra.Command {
+	var abort string
+	cmd := &cobra.Command{
+		Use:   "uploads VAULT",
+		Short: "List unfinished uploads, or give one up",
+		Long: `List the uploads of a vault that were begun and not finished, of Firn and of other programs. What they hold is
+charged for. Those of files go on when the same upload is started again.`,
+		Example: example("firn archive uploads photos", "firn archive uploads photos --abort ID"),
+		Args:    args(1, 1, "one vault"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			_, v, err := c.plainVault(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			if abort != "" {
+				if err := v.AbortUpload(cmd.Context(), abort); err != nil {
+					return err
+				}
+				c.talk("gave up %s", abort)
+				return nil
+			}
+			return c.listUploads(cmd.Context(), v)
+		},
+	}
+	cmd.Flags().StringVar(&abort, "abort", "", "give up the upload of that `ID`; what it holds is thrown away")
+	return cmd
+}
+
+// jsonUpload is one unfinished upload. docs/reference/archive-commands.md.
+type jsonUpload struct {
+	Upload      string  `json:"upload"`
+	Description string  `json:"description"`
+	PartSize    int64   `json:"part_size"`
+	Sent        int64   `json:"sent"`
+	Begun       *string `json:"begun,omitempty"`
+	jsonPath
+	Size *int64 `json:"size,omitempty"`
+}
+
+func (c *command) listUploads(ctx context.Context, v *plain.Vault) error {
+	list := []jsonUpload{}
+	t := newTable(">SENT", ">OF", "BEGUN", "ID", "DESCRIPTION")
+	err := v.Uploads(ctx, func(u coldstore.Upload, f catalog.FileUpload) error {
+		sent, err := v.Sent(ctx, u.ID)
+		if errors.Is(err, coldstore.ErrNotFound) {
+			return nil // it ended meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		j := jsonUpload{Upload: u.ID, Description: u.Description, PartSize: u.PartSize, Sent: sent, Begun: stampJSON(u.Created)}
+		of := "?"
+		if f.UploadID != "" {
+			j.jsonPath, j.Size, of = pathJSON(f.Path), &f.Size, units.Size(f.Size)
+		}
+		list = append(list, j)
+		t.row(units.Size(sent), of, c.stamp(u.Created), clean(u.ID), clean(u.Description))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if c.json {
+		return c.document(list)
+	}
+	t.print(c.output)
+	return nil
+}
+
+// interruptible lets a read that never comes back be given up.
+func interruptible(ctx context.Context, r io.Reader) io.Reader {
+	pr, pw := io.Pipe()
+	context.AfterFunc(ctx, func() { pw.CloseWithError(context.Cause(ctx)) })
+	go func() {
+		_, err := io.CopyBuffer(struct{ io.Writer }{pw}, struct{ io.Reader }{r}, make([]byte, 1<<20))
+		pw.CloseWithError(err)
+	}()
+	return pr
+}
+
+// localName is the file that an archive is retrieved to where nothing else is said.
+func localName(r catalog.ArchiveRecord) string {
+	name := filepath.Base(filepath.FromSlash(strings.TrimRight(plain.Title(r), "/")))
+	if name == "." || name == ".." || name == "/" || strings.ContainsRune(name, 0) || len(name) > 200 {
+		name = r.ID
+	}
+	if strings.ContainsAny(name, "/\x00") || len(name) > 200 {
+		name = "archive"
+	}
+	return name
+}

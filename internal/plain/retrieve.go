@@ -1,0 +1,233 @@
+package plain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/firn-backup/firn/internal/catalog"
+	"github.com/firn-backup/firn/internal/coldstore"
+	"github.com/firn-backup/firn/internal/durable"
+	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/retrieval"
+	"github.com/firn-backup/firn/internal/transfer"
+	"github.com/firn-backup/firn/treehash"
+)
+
+// Span is a range of an archive, in bytes. The zero Span is all of it.
+type Span struct {
+	First int64
+	End   int64 // not included; 0: to the archive's end
+}
+
+// bytes is the range within an archive of that size.
+func (s Span) bytes(size int64) (coldstore.Range, error) {
+	if s.End == 0 || s.End > size {
+		s.End = size
+	}
+	if s.First < 0 || s.First >= s.End {
+		return coldstore.Range{}, failure.Errorf(failure.Usage, "there are no bytes from %d on: it has %d", s.First, size)
+	}
+	return coldstore.Range{Offset: s.First, Size: s.End - s.First}, nil
+}
+
+// asked is the range to ask the vault for: r with what is around it up to the vault's granularity; the zero Range
+// where that is everything.
+func asked(r coldstore.Range, size int64, t coldstore.Traits) coldstore.Range {
+	g := max(t.Granularity, 1)
+	from, to := r.Offset/g*g, (r.Offset+r.Size+g-1)/g*g
+	if to = min(to, size); from == 0 && to == size || t.WholeOnly {
+		return coldstore.Range{}
+	}
+	return coldstore.Range{Offset: from, Size: to - from}
+}
+
+// Target is an archive to be retrieved, and what becomes of it.
+type Target struct {
+	Archive catalog.ArchiveRecord
+	Span    Span
+	File    string    // to be made; it must not exist
+	Out     io.Writer // instead of File
+}
+
+// RetrieveOptions say how. The zero value works.
+type RetrieveOptions struct {
+	Retrieval retrieval.Options // Store, Traits, Journal, Vault and Now are filled in
+	Read      func(bytes int64) // bytes got; may be nil
+	Done      func(t Target, resumed int64)
+}
+
+// Retrieve gets archives. All are asked for at once, and none is written before its own bytes are ready: failure.NotReady
+// unless RetrieveOptions.Retrieval.Wait is set, and the same call goes on later. A whole archive is compared with its tree hash
+// (failure.Damaged) before its file gets its name; until then it is FILE.ID.part, from whose end an interrupted
+// retrieval goes on. Of a range only that it came as the vault sent it is known.
+func (v *Vault) Retrieve(ctx context.Context, targets []Target, o RetrieveOptions) error {
+	if err := v.check(); err != nil {
+		return err
+	}
+	traits := v.Store.Traits()
+	o.Retrieval.Store, o.Retrieval.Traits, o.Retrieval.Journal = v.Store, traits, v.Catalog
+	o.Retrieval.Vault, o.Retrieval.Now = v.URL, v.Now
+	desk := retrieval.New(o.Retrieval)
+	spans := make([]coldstore.Range, len(targets))
+	for i, t := range targets {
+		var err error
+		if spans[i], err = t.Span.bytes(t.Archive.Size); err != nil {
+			return fmt.Errorf("archive %s: %w", Title(t.Archive), err)
+		}
+		if t.Out == nil {
+			if _, err := os.Lstat(t.File); err == nil {
+				return failure.Errorf(failure.Usage, "%s exists already", t.File)
+			}
+		}
+		want := asked(spans[i], t.Archive.Size, traits)
+		size := want.Size
+		if want.IsWhole() {
+			size = t.Archive.Size
+		}
+		if err := desk.Want(ctx, t.Archive.ID, want, size); err != nil {
+			return err
+		}
+	}
+	if err := desk.Order(ctx, nil); err != nil {
+		return explain(err)
+	}
+	if err := desk.Ready(ctx); err != nil {
+		return explain(err)
+	}
+	for i, t := range targets {
+		r, err := desk.Ask(ctx, t.Archive.ID, asked(spans[i], t.Archive.Size, traits))
+		if err == nil && !r.Ready {
+			err = fmt.Errorf("archive %s: %w", Title(t.Archive), coldstore.ErrNotReady)
+		}
+		var resumed int64
+		if err == nil {
+			resumed, err = v.fetch(ctx, t, r, spans[i], o)
+		}
+		if err != nil {
+			return explain(err)
+		}
+		if o.Done != nil {
+			o.Done(t, resumed)
+		}
+	}
+	return nil
+}
+
+func explain(err error) error {
+	if errors.Is(err, coldstore.ErrNotFound) && failure.KindOf(err) == failure.Failed {
+		return failure.Wrap(failure.NotFound, err)
+	}
+	return retrieval.Explain(err)
+}
+
+func (v *Vault) fetch(ctx context.Context, t Target, r coldstore.Retrieval, span coldstore.Range, o RetrieveOptions) (resumed int64, err error) {
+	sum := &check{}
+	if span.Size == t.Archive.Size && !t.Archive.TreeHash.IsZero() {
+		sum.hasher, sum.want = treehash.New(), t.Archive.TreeHash
+	}
+	if t.Out != nil {
+		if err := v.read(ctx, t, r, span, 0, t.Out, sum, o); err != nil {
+			return 0, err
+		}
+		return 0, sum.verdict(t)
+	}
+	part := partName(t, span)
+	f, err := os.OpenFile(part, os.O_RDWR|os.O_CREATE, 0o666)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close() // after an error; else it is closed below
+	if resumed, err = sum.resume(f, span.Size); err != nil {
+		return 0, fmt.Errorf("read %s: %w", part, err)
+	}
+	if err := v.read(ctx, t, r, span, resumed, f, sum, o); err != nil {
+		return resumed, err
+	}
+	if err := sum.verdict(t); err != nil {
+		// Whatever is wrong with it, going on from it makes no sense.
+		return resumed, errors.Join(err, os.Remove(part))
+	}
+	if err := f.Sync(); err != nil {
+		return resumed, err
+	}
+	if err := f.Close(); err != nil {
+		return resumed, err
+	}
+	if _, err := os.Lstat(t.File); !errors.Is(err, fs.ErrNotExist) {
+		return resumed, failure.Errorf(failure.Usage, "%s exists now; what was retrieved is %s", t.File, part)
+	}
+	return resumed, durable.Rename(part, t.File)
+}
+
+// partName is the file's name until it is whole.
+func partName(t Target, span coldstore.Range) string {
+	id := t.Archive.ID
+	id = strings.Map(func(r rune) rune {
+		if r == '/' || r == filepath.Separator {
+			return '_'
+		}
+		return r
+	}, id[:min(len(id), 16)])
+	if span.Size != t.Archive.Size {
+		id += fmt.Sprintf(".%d-%d", span.Offset, span.Offset+span.Size-1)
+	}
+	return t.File + "." + id + ".part"
+}
+
+// read reads what is left of a span to w.
+func (v *Vault) read(ctx context.Context, t Target, r coldstore.Retrieval, span coldstore.Range, from int64, w io.Writer, sum *check, o RetrieveOptions) error {
+	if from == span.Size {
+		return nil
+	}
+	src := transfer.Section(ctx, v.Store, r, span.Offset+from, span.Size-from, o.Retrieval.Transfer)
+	defer src.Close()
+	out := w
+	if sum.hasher != nil {
+		out = io.MultiWriter(w, sum.hasher)
+	}
+	n, err := io.CopyBuffer(struct{ io.Writer }{out}, counting{src, o.Read}, make([]byte, mib))
+	if err != nil {
+		return fmt.Errorf("archive %s: %w", Title(t.Archive), err)
+	}
+	if n != span.Size-from {
+		return fmt.Errorf("archive %s: %d bytes came instead of %d: %w", Title(t.Archive), n, span.Size-from, io.ErrUnexpectedEOF)
+	}
+	return nil
+}
+
+// check compares the tree hash of a whole archive.
+type check struct {
+	hasher *treehash.Hasher // nil: there is nothing to compare with
+	want   treehash.Hash
+}
+
+// resume reads what an earlier run has written, and leaves f at its end.
+func (c *check) resume(f *os.File, size int64) (int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	if info.Size() > size {
+		return 0, f.Truncate(0)
+	}
+	if c.hasher == nil {
+		return f.Seek(0, io.SeekEnd)
+	}
+	return io.CopyBuffer(struct{ io.Writer }{c.hasher}, struct{ io.Reader }{f}, make([]byte, mib))
+}
+
+func (c *check) verdict(t Target) error {
+	if c.hasher == nil {
+		return nil
+	}
+	if got := c.hasher.Sum(); got != c.want {
+		return failure.Errorf(failure.Damaged, "archive %s came with tree hash %s, and it should have %s", Title(t.Archive), got, c.want)
+	}
+	return nil
+}
