@@ -1,0 +1,143 @@
+package endtoend_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A single file goes up through kills of client and server and through faults, as one archive, and comes back.
+func TestGlacierArchiveKill9(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, memory(t))
+	s := newService(t, m, "--inject", "*:500:0.03", "--inject", "UploadMultipartPart:drop:0.03", "--inject", "CompleteMultipartUpload:lose:0.5")
+	noiseFile(t, m.path("f.iso"), 5, 40<<20)
+	v := s.vault("files")
+	m.must("vault", "create", v)
+	r := rand.New(rand.NewPCG(uint64(os.Getpid()), 3))
+	t.Logf("seed: %d", os.Getpid())
+	args := []string{"archive", "upload", v, "f.iso", "--part-size", "1MiB", "--limit-rate", "60MiB"}
+	kills := 0
+	for tries := 0; ; tries++ {
+		if tries > 60 {
+			t.Fatal("no end")
+		}
+		before := s.requests("UploadMultipartPart")
+		cmd := m.command(context.Background(), args...)
+		var errs strings.Builder
+		cmd.Stderr = &errs
+		must(t, cmd.Start())
+		done := make(chan error, 1)
+		go func() { done <- cmd.Wait() }()
+		var err error
+		ended := false
+		for want := before + 1 + r.IntN(8); kills < 8 && !ended && s.requests("UploadMultipartPart") < want; {
+			select {
+			case err = <-done:
+				ended = true
+			default:
+			}
+		}
+		if !ended && kills < 8 {
+			_ = cmd.Process.Kill() // it may have ended
+			if kills++; kills%3 == 0 {
+				s.kill()
+				s.start()
+			}
+		}
+		if !ended {
+			err = <-done
+		}
+		if err == nil {
+			break
+		}
+		if !strings.Contains(err.Error(), "killed") {
+			t.Fatalf("%v\n%s", err, errs.String())
+		}
+	}
+	if kills < 4 {
+		t.Errorf("only %d kills", kills)
+	}
+	// Each kill costs the parts that were on their way, not those that had arrived.
+	if n := s.requests("UploadMultipartPart"); n > 40+3*kills+20 {
+		t.Errorf("%d parts were sent for 40, with %d kills", n, kills)
+	}
+	var list []struct {
+		Archive string
+		Name    string
+		Size    int64
+	}
+	must(t, json.Unmarshal([]byte(m.must("archive", "list", v, "--json").stdout), &list))
+	if len(list) != 1 || list[0].Size != 40<<20 || list[0].Name != "f.iso" {
+		t.Errorf("archives: %+v", list)
+	}
+	if files, err := filepath.Glob(filepath.Join(s.root, "files", "archives", "*")); err != nil || len(files) != 1 {
+		t.Errorf("the vault holds %q, %v", files, err)
+	}
+	if out := m.must("archive", "uploads", v, "--json").stdout; strings.TrimSpace(out) != "[]" {
+		t.Errorf("left: %s", out)
+	}
+
+	get := []string{"archive", "retrieve", v, "f.iso", "-o", "back.iso"}
+	m.exits(75, get...)
+	s.pass(6 * time.Hour)
+	m.must(get...)
+	if !bytes.Equal(read(t, m.path("f.iso")), read(t, m.path("back.iso"))) {
+		t.Error("the file came back as another one")
+	}
+	if n := s.requests("InitiateJob"); n > 6 {
+		t.Errorf("%d requests for one job", n)
+	}
+}
+
+// What retrievals cost is told before, and refused where it is too much or not known.
+func TestGlacierCosts(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, memory(t))
+	s := newService(t, m)
+	for _, name := range []string{"a", "b", "c"} {
+		noiseFile(t, m.path("src", name), name[0], 2<<20)
+	}
+	v := s.vault("costs")
+	m.must("vault", "create", v)
+	m.must("backup", "src", "--vault", v, "--volume-size", "1MiB")
+	r := m.must("restore", "src", "--to", "back", "--dry-run")
+	for _, want := range []string{"Bulk", "Standard", "Expedited", "5-12 h", "$0.0"} {
+		if !strings.Contains(r.stderr, want) {
+			t.Errorf("a dry run does not tell of %s:\n%s", want, r.stderr)
+		}
+	}
+	r = m.exits(1, "restore", "src", "--to", "back", "--max-cost", "0.0001")
+	if !strings.Contains(r.stderr, "--max-cost is $0.0001") || !strings.Contains(r.stderr, "nothing was asked for") {
+		t.Errorf("%s", r.stderr)
+	}
+	if n := s.requests("InitiateJob"); n != 0 {
+		t.Errorf("%d jobs were begun", n)
+	}
+	m.exits(75, "restore", "src", "--to", "back", "--max-cost", "1", "--retrieve-rate", "2/day")
+	if n := s.requests("InitiateJob"); n != 2 {
+		t.Errorf("%d jobs were begun, at 2 a day", n)
+	}
+	m.exits(64, "restore", "src", "--to", "back", "--max-cost", "cheap")
+	m.exits(64, "restore", "src", "--to", "back", "--retrieve-rate", "fast")
+
+	// A region of which no price is known.
+	e := strings.Replace(s.vault("elsewhere"), "us-east-1", "eu-north-1", 1)
+	m.must("vault", "create", e)
+	noiseFile(t, m.path("f"), 1, 1000)
+	m.must("archive", "upload", e, "f")
+	r = m.exits(1, "archive", "retrieve", e, "f", "-o", "g", "--max-cost", "1000")
+	if !strings.Contains(r.stderr, "unknown price") {
+		t.Errorf("%s", r.stderr)
+	}
+	r = m.exits(75, "archive", "retrieve", e, "f", "-o", "g")
+	if !strings.Contains(r.stderr, "unknown price") {
+		t.Errorf("%s", r.stderr)
+	}
+}
