@@ -19,7 +19,7 @@ var version, commit, date string
 
 // memoryLimit is where the garbage collector begins to work harder, in bytes: the
 // buffers of a backup live for long and the collector would let as much again pile up.
-const memoryLimit = 144 << 20
+const memoryLimit = 136 << 20
 
 func main() {
 	os.Exit(run())
