@@ -364,3 +364,49 @@ func TestNothingIsLost(t *testing.T) {
 		}
 	})
 }
+
+// damagedVault lists what is not damaged and says so of the rest.
+type damagedVault struct {
+	inventory
+	damaged string
+}
+
+func (d *damagedVault) List(ctx context.Context, fn func(coldstore.Archive) error) (time.Time, error) {
+	asOf, err := d.inventory.List(ctx, fn)
+	if err == nil {
+		err = fmt.Errorf("archive %s: %w", d.damaged, coldstore.ErrIntegrity)
+	}
+	return asOf, err
+}
+
+func (d *damagedVault) Stat(_ context.Context, id string) (coldstore.Archive, error) {
+	switch a, there := d.list[id]; {
+	case id == d.damaged:
+		return a, coldstore.ErrIntegrity
+	case !there:
+		return a, coldstore.ErrNotFound
+	default:
+		return a, nil
+	}
+}
+
+// TestSyncOfADamagedVault: what is damaged has not disappeared, even with Fix.
+func TestSyncOfADamagedVault(t *testing.T) {
+	t.Parallel()
+	d := openCatalog(t)
+	v := &damagedVault{inventory: inventory{asOf: day(2), list: map[string]coldstore.Archive{"b": archive("b", day(1))}}, damaged: "a"}
+	for _, id := range []string{"a", "c"} {
+		ok(t, d.PutArchive(t.Context(), catalog.ArchiveRecord{Vault: vault, Archive: archive(id, day(1)), UploadedAt: day(1)}))
+	}
+	var found findings
+	_, err := reconcile.Sync(t.Context(), reconcile.Options{Catalog: d, Store: v, Vault: vault, Now: func() time.Time { return day(2) }, Fix: true, Observe: &found})
+	if failure.KindOf(err) != failure.Damaged {
+		t.Fatalf("error %v", err)
+	}
+	if got := ids(live(t, d, vault)); !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("known are %v", got)
+	}
+	if !slices.Equal(found.of(reconcile.Damaged), []string{"a"}) || !slices.Equal(found.of(reconcile.Gone), []string{"c"}) {
+		t.Errorf("found %v", found)
+	}
+}
