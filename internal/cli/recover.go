@@ -166,7 +166,10 @@ func (w *recoverWatcher) Recovered(set catalog.Set, s catalog.Snapshot) {
 
 func (w *recoverWatcher) Problem(p recovery.Problem) {
 	w.log.Warn("problem", "kind", string(p.Kind), "archive", p.Archive, "snapshot", p.Snapshot, "reason", p.Reason)
-	text := string(p.Kind) + ": " + p.Archive
+	text := string(p.Kind)
+	if p.Archive != "" {
+		text += ": " + p.Archive
+	}
 	if p.Reason != "" {
 		text += ": " + p.Reason
 	}

@@ -125,8 +125,39 @@ type Lister interface {
 	// List calls fn for every archive, in no particular order, and returns the time that the
 	// list is of. It stops at fn's first error and returns it. A store whose
 	// listing takes hours returns ErrNotReady when none is there yet. A store that finds archives
-	// damaged lists all others first and names the damaged ones in its error, ErrIntegrity. May be repeated.
+	// damaged lists all others first and names the damaged ones in its error, ErrIntegrity, in which
+	// DamagedArchives finds those that may be readable all the same. May be repeated.
 	List(ctx context.Context, fn func(Archive) error) (asOf time.Time, err error)
+}
+
+// DamagedArchive is the error of an archive of which the store has lost what it knew, and not the
+// data: its name and size are all that is told. It can be read like any other.
+type DamagedArchive struct {
+	Archive Archive
+	Err     error
+}
+
+func (d *DamagedArchive) Error() string { return d.Err.Error() }
+
+// Unwrap gives the cause, which is ErrIntegrity.
+func (d *DamagedArchive) Unwrap() error { return d.Err }
+
+// DamagedArchives are those that the error of a listing holds.
+func DamagedArchives(err error) []Archive {
+	if d, ok := err.(*DamagedArchive); ok {
+		return []Archive{d.Archive}
+	}
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		return DamagedArchives(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		var all []Archive
+		for _, one := range e.Unwrap() {
+			all = append(all, DamagedArchives(one)...)
+		}
+		return all
+	}
+	return nil
 }
 
 // A Retriever makes archives readable and reads them.

@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
+	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -15,8 +18,11 @@ import (
 	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/manifest"
 	"github.com/firn-backup/firn/internal/recovery"
+	"github.com/firn-backup/firn/internal/restore"
 	"github.com/firn-backup/firn/internal/restore/restoretest"
+	"github.com/firn-backup/firn/internal/source/sourcetest"
 	"github.com/firn-backup/firn/internal/transfer"
+	"github.com/firn-backup/firn/treehash"
 )
 
 func TestDamagedManifests(t *testing.T) {
@@ -271,4 +277,32 @@ func TestStrays(t *testing.T) {
 	if res.Strays != 1 || res.Recovered != 4 {
 		t.Errorf("%+v", res)
 	}
+}
+
+// What the vault itself wrote down of its archives is damaged: their data and names are enough.
+func TestDamagedMetaFiles(t *testing.T) {
+	t.Parallel()
+	w := world(t, 0)
+	before := read(t, w)
+	w.NewCatalog()
+	for i, s := range before.Snaps {
+		before.Snaps[i].ManifestPart.TreeHash = treehash.Hash{} // the listing does not tell it
+		path := filepath.Join(w.Vault.Root(), "meta", s.ManifestPart.Archive+".json")
+		text, err := os.ReadFile(path)
+		w.Must(err)
+		text[0] ^= 1
+		w.Must(os.WriteFile(path, text, 0o600))
+	}
+	res, err := recovery.Run(ctx, options(w))
+	wantKind(t, err, failure.Damaged)
+	if res.Recovered != len(before.Snaps) {
+		t.Errorf("%+v", res)
+	}
+	compare(t, before, read(t, w))
+	for i, s := range before.Snaps {
+		if _, err := restore.Run(ctx, w.RestoreOptions(s, filepath.Join(w.Dir, fmt.Sprint("to", i)))); err != nil {
+			t.Error(err)
+		}
+	}
+	sourcetest.Diff(t, w.Tree, filepath.Join(w.Dir, fmt.Sprint("to", len(before.Snaps)-1)))
 }

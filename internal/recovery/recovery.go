@@ -171,6 +171,7 @@ func (r *run) list(ctx context.Context) (manifest.Listing, error) {
 	case err != nil && !asOf.IsZero() && errors.Is(err, coldstore.ErrIntegrity):
 		// A vault that sees damage itself lists all else, and tells of that.
 		r.problem(Problem{Kind: Damaged, Reason: strings.ReplaceAll(err.Error(), "\n", "; ")})
+		all = append(all, coldstore.DamagedArchives(err)...)
 	case err != nil:
 		return manifest.Listing{}, fmt.Errorf("list vault: %w", err)
 	}

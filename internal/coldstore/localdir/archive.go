@@ -53,6 +53,20 @@ func (s *Store) readMeta(id string) (*meta, error) {
 	return &m, nil
 }
 
+// readable is readMeta for reading: where the meta file is damaged, the data's length has to do. What
+// is read is checked by who reads it.
+func (s *Store) readable(id string) (*meta, error) {
+	m, err := s.readMeta(id)
+	if !errors.Is(err, coldstore.ErrIntegrity) {
+		return m, err
+	}
+	info, lerr := os.Lstat(s.archivePath(id))
+	if lerr != nil || !info.Mode().IsRegular() || info.Size() == 0 {
+		return nil, err
+	}
+	return &meta{ID: id, Size: info.Size()}, nil
+}
+
 // Stat tells of one archive. ErrIntegrity: it is there, but damaged.
 func (s *Store) Stat(ctx context.Context, archive string) (coldstore.Archive, error) {
 	a, err := s.stat(ctx, archive)
@@ -121,8 +135,14 @@ func (s *Store) List(ctx context.Context, fn func(coldstore.Archive) error) (tim
 		case ctx.Err() != nil:
 			return err
 		}
+		err = fmt.Errorf("list archive %s: %w", id, err)
+		if m == nil && ctx.Err() == nil {
+			if left, lerr := s.readable(id); lerr == nil {
+				err = &coldstore.DamagedArchive{Archive: left.archive(), Err: err}
+			}
+		}
 		if damaged++; damaged <= maxDamages {
-			damages = append(damages, fmt.Errorf("list archive %s: %w", id, err))
+			damages = append(damages, err)
 		}
 		return nil
 	})

@@ -2,8 +2,11 @@ package localdir
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -187,6 +190,55 @@ func TestTornLog(t *testing.T) {
 		if _, err := s.CompleteUpload(t.Context(), u.ID, 2*minPart, treehash.Sum(data)); err != nil {
 			t.Errorf("%q: %v", torn, err)
 		}
+	}
+}
+
+// An archive whose meta file is damaged can be read, and a listing's error tells of it.
+func TestDamagedMeta(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s := newStoreT(t, Options{Now: newClock().Now})
+	data := storetest.Bytes(3<<20, 1)
+	for _, id := range []string{"set/a", "set/b", "set/c", "set/d"} {
+		storetest.Upload(t, s, coldstore.NewArchive{Name: id}, minPart, data)
+	}
+	write(t, s.metaPath("set/a"), "{")
+	write(t, s.metaPath("set/b"), "")
+	write(t, s.metaPath("set/c"), "{")
+	if err := os.Remove(s.archivePath("set/c")); err != nil {
+		t.Fatal(err)
+	}
+	var listed []string
+	_, err := s.List(ctx, func(a coldstore.Archive) error { listed = append(listed, a.ID); return nil })
+	if len(listed) != 1 || !errors.Is(err, coldstore.ErrIntegrity) {
+		t.Errorf("listed %v, %v", listed, err)
+	}
+	var names []string
+	for _, a := range coldstore.DamagedArchives(fmt.Errorf("list: %w", err)) {
+		names = append(names, a.ID)
+		if a.Size != int64(len(data)) || !a.TreeHash.IsZero() {
+			t.Errorf("%+v", a)
+		}
+		r, err := s.RequestRetrieval(ctx, a.ID, coldstore.Range{Offset: 1 << 20, Size: 2 << 20}, coldstore.RetrievalOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		rc, err := s.OpenRetrieved(ctx, r, 1<<20, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(rc)
+		rc.Close()
+		if err != nil || string(got) != string(data[1<<20:1<<20+1000]) {
+			t.Errorf("%s: %d bytes, %v", a.ID, len(got), err)
+		}
+	}
+	slices.Sort(names)
+	if strings.Join(names, " ") != "set/a set/b" {
+		t.Errorf("readable: %v", names)
+	}
+	if _, err := s.RequestRetrieval(ctx, "set/c", coldstore.Range{}, coldstore.RetrievalOptions{}); !errors.Is(err, coldstore.ErrIntegrity) {
+		t.Errorf("neither meta file nor data: %v", err)
 	}
 }
 

@@ -74,8 +74,8 @@ func (s *Store) request(ctx context.Context, archive string, r coldstore.Range, 
 	if err != nil && !errors.Is(err, coldstore.ErrIntegrity) {
 		return none, err
 	}
-	if err != nil { // damaged: what is left of it can still be read, if its meta file can
-		m, metaErr := s.readMeta(archive)
+	if err != nil { // damaged: what is left of it can still be read
+		m, metaErr := s.readable(archive)
 		if metaErr != nil {
 			return none, metaErr
 		}
@@ -274,7 +274,7 @@ func (s *Store) openRetrieved(ctx context.Context, r coldstore.Retrieval, off, s
 	if !have.Ready {
 		return nil, coldstore.ErrNotReady
 	}
-	m, err := s.readMeta(have.Archive)
+	m, err := s.readable(have.Archive)
 	if err != nil {
 		return nil, err
 	}
