@@ -87,6 +87,9 @@ func New(o Options) (*App, error) {
 	case a.Config.Catalog != "":
 		a.Paths.Catalog = a.Config.Catalog
 	}
+	if _, err := a.logLevel(); err != nil {
+		return nil, err
+	}
 	a.Host = a.Config.Host
 	if a.Host == "" {
 		if a.Host, err = os.Hostname(); err != nil {

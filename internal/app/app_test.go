@@ -394,14 +394,16 @@ func TestFindSet(t *testing.T) {
 			t.Errorf("%q: %v", arg, err)
 		}
 	}
-	for arg, want := range map[string]string{"both@2026-11-01": mine.ID, "we@home": at.ID, "we@home@latest": at.ID, "both@": mine.ID, "pi/both@latest": his.ID} {
+	for arg, want := range map[string]string{"both@2026-11-01": mine.ID, "we@home": at.ID, "we@home@latest": at.ID, "pi/both@latest": his.ID} {
 		set, when, err := a.FindSetWhen(t.Context(), arg)
 		if err != nil || set.ID != want || (arg == "both@2026-11-01") == when.Latest {
 			t.Errorf("%q: %+v, %+v, %v", arg, set, when, err)
 		}
 	}
-	if _, _, err := a.FindSetWhen(t.Context(), "both@soon"); failure.KindOf(err) != failure.Usage {
-		t.Errorf("bad date: %v", err)
+	for _, arg := range []string{"both@soon", "both@"} {
+		if _, _, err := a.FindSetWhen(t.Context(), arg); failure.KindOf(err) != failure.Usage {
+			t.Errorf("bad date: %v", err)
+		}
 	}
 	if _, _, err := a.FindSnapshot(t.Context(), "both"); failure.KindOf(err) != failure.NotFound {
 		t.Errorf("no snapshot yet: %v", err)

@@ -97,7 +97,10 @@ func (a *App) LoadKey() (*keyfile.Key, error) {
 func (a *App) passphrase(prompt string) ([]byte, error) {
 	if file, _ := a.o.LookupEnv("FIRN_PASSPHRASE_FILE"); file != "" {
 		b, err := os.ReadFile(a.abs(file))
-		return firstLine(b), err
+		if err != nil { // not wrapped: that this file is missing does not mean that the key file is
+			return nil, fmt.Errorf("FIRN_PASSPHRASE_FILE: %v", err)
+		}
+		return firstLine(b), nil
 	}
 	if command, _ := a.o.LookupEnv("FIRN_PASSPHRASE_COMMAND"); command != "" {
 		return runPassphraseCommand(command)
@@ -187,12 +190,21 @@ func (a *App) Codecs(identityFiles []string) retrieval.Codecs {
 					return nil, g, err
 				}
 			}
+			if name == encrypt.Age && len(k.Age) == 0 && a.locked() {
+				return nil, g, failure.Errorf(failure.NoKey, "key file %s: it is under a passphrase and nobody is there to be asked; FIRN_PASSPHRASE_FILE or FIRN_PASSPHRASE_COMMAND can give it", a.Paths.Key)
+			}
 			d, err := encrypt.NewDecryptor(name, k)
 			return d, g, err
 		},
 		Compressor: compress.ByName,
 		Decompress: compress.NewReader,
 	}
+}
+
+// locked says that the key file is under a passphrase.
+func (a *App) locked() bool {
+	k, err := keyfile.Load(a.Paths.Key, nil)
+	return err == nil && k.Wrapped()
 }
 
 // readKeys gathers everything there is to decrypt with. That there is no key

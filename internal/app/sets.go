@@ -307,6 +307,9 @@ func (a *App) FindSetWhen(ctx context.Context, arg string) (catalog.Set, units.W
 		}
 		return set, units.When{}, err
 	}
+	if arg[i+1:] == "" { // what a script makes of a date that it does not have
+		return set, units.When{}, failure.Errorf(failure.Usage, "%s: behind the @ belongs a snapshot's id, a date, a time, or latest", arg)
+	}
 	when, werr := units.ParseWhen(arg[i+1:], a.Now().Location())
 	if werr != nil {
 		return set, units.When{}, failure.Wrap(failure.Usage, werr)
