@@ -242,7 +242,7 @@ func TestFullAndReadOnly(t *testing.T) {
 	if err := unix.Mount("firn", dir, "tmpfs", 0, "size=1m"); err != nil {
 		mustrun.Skip(t, "cannot mount: "+err.Error())
 	}
-	defer unix.Unmount(dir, 0)
+	defer unix.Unmount(dir, unix.MNT_DETACH)
 	r, err := Open(dir, Options{})
 	must(t, err)
 	e := file("big", strings.Repeat("x", 2<<20))

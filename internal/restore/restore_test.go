@@ -437,7 +437,7 @@ func TestFullDisk(t *testing.T) {
 	if err := unix.Mount("firn", to, "tmpfs", 0, "size=512k"); err != nil {
 		mustrun.Skip(t, "cannot mount: "+err.Error())
 	}
-	defer unix.Unmount(to, 0)
+	defer unix.Unmount(to, unix.MNT_DETACH)
 	o := w.RestoreOptions(snap, to)
 	_, err := restore.Run(ctx, o)
 	wantKind(t, err, failure.Failed)

@@ -23,7 +23,7 @@ func TestFullDisk(t *testing.T) {
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"); err != nil {
 		mustrun.Skip(t, "cannot mount a small file system: "+err.Error())
 	}
-	defer func() { must(t, unix.Unmount(dir, 0)) }()
+	defer func() { must(t, unix.Unmount(dir, unix.MNT_DETACH)) }()
 	path := filepath.Join(dir, "catalog.db")
 	ctx := t.Context()
 	d, err := sqlite.Open(ctx, path, sqlite.Options{})
