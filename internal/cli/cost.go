@@ -31,6 +31,9 @@ func (f *retrieveFlags) add(cmd *cobra.Command) {
 	fs.BoolVar(&f.wait, "wait", false, "wait until the vault has made everything readable, instead of exiting with 75")
 }
 
+// kept is how long a vault keeps what it has made readable, less what fetching it may take.
+const kept = 20 * time.Hour
+
 // desk is what retrievals are to go by.
 type desk struct {
 	tier    coldstore.Tier
@@ -50,7 +53,7 @@ type budget struct {
 	max    cost.Money // with limit
 	limit  bool
 	spent  cost.Money
-	paced  bool
+	pace   cost.Pace
 }
 
 // desk reads the flags for a vault. store may be nil where nothing is going to be asked for.
@@ -76,7 +79,7 @@ func (c *command) desk(ctx context.Context, f retrieveFlags, url string, store c
 			return d, usage("--retrieve-rate: %v", err)
 		}
 	}
-	b.paced = !d.pace.Unlimited()
+	b.pace = d.pace
 	if url != "" {
 		b.place, b.billed = app.Place(url)
 	}
@@ -130,10 +133,13 @@ func (b *budget) approve(ctx context.Context, bill retrieval.Bill) error {
 	if !b.billed {
 		return nil
 	}
-	if q := cost.Quota(0); !b.paced && bill.Requests > q.Requests {
+	if q := cost.Quota(0); b.pace.Unlimited() && bill.Requests > q.Requests {
 		if q = b.quota(ctx); bill.Requests > q.Requests {
 			b.notice(fmt.Sprintf("the service takes %s retrievals a day in random order without slowing down (those in the order of storing do not count); --retrieve-rate quota keeps to that", count(q.Requests)), nil)
 		}
+	}
+	if over := b.pace.Over(bill.Requests); over > kept {
+		b.c.warn("at %s the last of %s goes out %s after the first, which the vault does not keep so long: get it in pieces, or let more out", b.pace, plural(bill.Requests, "request"), units.Duration(over.Round(time.Minute)))
 	}
 	if !b.limit {
 		return nil

@@ -62,36 +62,43 @@ type RetrieveOptions struct {
 	Done      func(t Target, resumed int64)
 }
 
-// Retrieve gets archives. All are asked for at once, and none is written before its own bytes are ready: failure.NotReady
-// unless RetrieveOptions.Retrieval.Wait is set, and the same call goes on later. A whole archive is compared with its tree hash
+// Retrieve gets archives. All are asked for at once. What is ready is fetched, and then failure.NotReady returned for
+// the others unless RetrieveOptions.Retrieval.Wait is set; the same call goes on later. A whole archive is compared with its tree hash
 // (failure.Damaged) before its file gets its name; until then it is FILE.ID.part, from whose end an interrupted
-// retrieval goes on. Of a range only that it came as the vault sent it is known.
+// retrieval goes on. Of a range only that it came as the vault sent it is known. A file that is there
+// already counts as retrieved if it is the archive's; another is failure.Usage.
 func (v *Vault) Retrieve(ctx context.Context, targets []Target, o RetrieveOptions) error {
 	if err := v.check(); err != nil {
 		return err
 	}
-	traits := v.Store.Traits()
-	o.Retrieval.Store, o.Retrieval.Traits, o.Retrieval.Journal = v.Store, traits, v.Catalog
+	o.Retrieval.Store, o.Retrieval.Traits, o.Retrieval.Journal = v.Store, v.Store.Traits(), v.Catalog
 	o.Retrieval.Vault, o.Retrieval.Now = v.URL, v.Now
 	desk := retrieval.New(o.Retrieval)
-	spans := make([]coldstore.Range, len(targets))
-	for i, t := range targets {
-		var err error
-		if spans[i], err = t.Span.bytes(t.Archive.Size); err != nil {
-			return fmt.Errorf("archive %s: %w", Title(t.Archive), err)
+	all, err := v.missing(ctx, targets, o)
+	if err != nil {
+		return err
+	}
+	// What is readable now may not be so when the rest is.
+	var late []order
+	for _, t := range all {
+		r, ok, err := desk.Held(ctx, t.Archive.ID, t.ask)
+		if err == nil && ok {
+			err = v.fetch(ctx, t, r, o)
 		}
-		if t.Out == nil {
-			if _, err := os.Lstat(t.File); err == nil {
-				return failure.Errorf(failure.Usage, "%s exists already", t.File)
-			}
+		if err != nil {
+			return explain(err)
 		}
-		want := asked(spans[i], t.Archive.Size, traits)
-		size := want.Size
-		if want.IsWhole() {
+		if !ok {
+			late = append(late, t)
+		}
+	}
+	for _, t := range late {
+		size := t.ask.Size
+		if t.ask.IsWhole() {
 			size = t.Archive.Size
 		}
-		if err := desk.Want(ctx, t.Archive.ID, want, size); err != nil {
-			return err
+		if err := desk.Want(ctx, t.Archive.ID, t.ask, size); err != nil {
+			return explain(err)
 		}
 	}
 	if err := desk.Order(ctx, nil); err != nil {
@@ -100,23 +107,79 @@ func (v *Vault) Retrieve(ctx context.Context, targets []Target, o RetrieveOption
 	if err := desk.Ready(ctx); err != nil {
 		return explain(err)
 	}
-	for i, t := range targets {
-		r, err := desk.Ask(ctx, t.Archive.ID, asked(spans[i], t.Archive.Size, traits))
+	for _, t := range late {
+		r, err := desk.Ask(ctx, t.Archive.ID, t.ask)
 		if err == nil && !r.Ready {
 			err = fmt.Errorf("archive %s: %w", Title(t.Archive), coldstore.ErrNotReady)
 		}
-		var resumed int64
 		if err == nil {
-			resumed, err = v.fetch(ctx, t, r, spans[i], o)
+			err = v.fetch(ctx, t, r, o)
 		}
 		if err != nil {
 			return explain(err)
 		}
-		if o.Done != nil {
-			o.Done(t, resumed)
-		}
 	}
 	return nil
+}
+
+// order is a target that is to be fetched.
+type order struct {
+	Target
+	span coldstore.Range // what is wanted
+	ask  coldstore.Range // of the vault; zero: everything
+}
+
+// missing are the targets that are not there yet.
+func (v *Vault) missing(ctx context.Context, targets []Target, o RetrieveOptions) ([]order, error) {
+	var all []order
+	for _, t := range targets {
+		span, err := t.Span.bytes(t.Archive.Size)
+		if err != nil {
+			return nil, fmt.Errorf("archive %s: %w", Title(t.Archive), err)
+		}
+		if t.Out == nil {
+			there, err := isThere(ctx, t, span)
+			if err != nil {
+				return nil, err
+			}
+			if there {
+				if o.Done != nil {
+					o.Done(t, span.Size)
+				}
+				continue
+			}
+		}
+		all = append(all, order{t, span, asked(span, t.Archive.Size, v.Store.Traits())})
+	}
+	return all, nil
+}
+
+// isThere says whether a target's file is the archive. One that is something else is failure.Usage.
+func isThere(ctx context.Context, t Target, span coldstore.Range) (bool, error) {
+	info, err := os.Lstat(t.File)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	other := failure.Errorf(failure.Usage, "%s exists already, and is something else", t.File)
+	if !info.Mode().IsRegular() || info.Size() != t.Archive.Size || span.Size != t.Archive.Size || t.Archive.TreeHash.IsZero() {
+		return false, other
+	}
+	f, err := os.Open(t.File)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close() // it was only read
+	sum := &check{hasher: treehash.New(), want: t.Archive.TreeHash}
+	if _, err := sum.resume(f, span.Size); err != nil {
+		return false, fmt.Errorf("read %s: %w", t.File, err)
+	}
+	if sum.verdict(t) != nil {
+		return false, other
+	}
+	return true, ctx.Err()
 }
 
 func explain(err error) error {
@@ -126,7 +189,16 @@ func explain(err error) error {
 	return retrieval.Explain(err)
 }
 
-func (v *Vault) fetch(ctx context.Context, t Target, r coldstore.Retrieval, span coldstore.Range, o RetrieveOptions) (resumed int64, err error) {
+// fetch gets one archive and tells of it.
+func (v *Vault) fetch(ctx context.Context, t order, r coldstore.Retrieval, o RetrieveOptions) error {
+	resumed, err := v.get(ctx, t.Target, r, t.span, o)
+	if err == nil && o.Done != nil {
+		o.Done(t.Target, resumed)
+	}
+	return err
+}
+
+func (v *Vault) get(ctx context.Context, t Target, r coldstore.Retrieval, span coldstore.Range, o RetrieveOptions) (resumed int64, err error) {
 	sum := &check{}
 	if span.Size == t.Archive.Size && !t.Archive.TreeHash.IsZero() {
 		sum.hasher, sum.want = treehash.New(), t.Archive.TreeHash

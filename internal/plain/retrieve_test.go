@@ -100,6 +100,11 @@ func TestRetrieveGoesOn(t *testing.T) {
 	if left, _ := filepath.Glob(out + "*.part"); len(left) > 0 {
 		t.Errorf("left: %q", left)
 	}
+	read = 0
+	if err := get(); err != nil || read != 0 {
+		t.Errorf("what is there already: %v, %d bytes read", err, read)
+	}
+	must(t, os.WriteFile(out, []byte("mine"), 0o644))
 	if err := get(); failure.KindOf(err) != failure.Usage {
 		t.Errorf("a file was replaced: %v", err)
 	}

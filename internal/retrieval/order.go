@@ -95,6 +95,16 @@ func (d *Desk) Order(ctx context.Context, refused func(archive string, err error
 	return nil
 }
 
+// Held is a retrieval of an earlier run, or of this one, that has range r of an archive ready now; ok is
+// false where there is none. Of a warm store there never is.
+func (d *Desk) Held(ctx context.Context, archive string, r coldstore.Range) (rt coldstore.Retrieval, ok bool, err error) {
+	if d.o.Traits.Warm {
+		return rt, false, nil
+	}
+	rt, ok, err = d.saved(ctx, archive, r)
+	return rt, ok && rt.Ready, err
+}
+
 func (d *Desk) approve(ctx context.Context, b Bill) error {
 	if d.o.Approve == nil || d.o.Traits.Warm {
 		return nil
