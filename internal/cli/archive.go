@@ -194,10 +194,21 @@ func (c *command) deleteArchives(cmd *cobra.Command, vault string, refs []string
 	if err != nil {
 		return err
 	}
-	list, err := c.findArchives(ctx, v, refs)
+	var list []catalog.ArchiveRecord
+	var known []string
+	for _, ref := range refs {
+		id, isID := strings.CutPrefix(ref, "id:")
+		if _, err := v.Find(ctx, ref); isID && o.AllowEarly && errors.Is(err, plain.ErrNotKnown) && v.Store.Traits().ListLag > 0 {
+			list = append(list, catalog.ArchiveRecord{Vault: v.URL, Archive: coldstore.Archive{ID: id}}) // the vault knows
+			continue
+		}
+		known = append(known, ref)
+	}
+	found, err := c.findArchives(ctx, v, known)
 	if err != nil {
 		return err
 	}
+	list = append(list, found...)
 	run, err := a.BeginRun(ctx, "archive delete", "")
 	if err != nil {
 		return err
