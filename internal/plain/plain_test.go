@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -38,6 +39,7 @@ type world struct {
 type store struct {
 	coldstore.Store
 	traits  func(*coldstore.Traits)
+	mu      sync.Mutex
 	puts    []int64
 	before  func(op string) error
 	after   func(op string) error
@@ -65,10 +67,15 @@ func (s *store) CreateUpload(ctx context.Context, a coldstore.NewArchive, part i
 }
 
 func (s *store) PutPart(ctx context.Context, id string, off int64, data []byte, hash treehash.Hash) error {
-	if err := hook(s.before, "put"); err != nil {
+	s.mu.Lock()
+	err := hook(s.before, "put")
+	if err == nil {
+		s.puts = append(s.puts, off)
+	}
+	s.mu.Unlock()
+	if err != nil {
 		return err
 	}
-	s.puts = append(s.puts, off)
 	return s.Store.PutPart(ctx, id, off, data, hash)
 }
 
