@@ -49,6 +49,7 @@ type Options struct {
 	Transfer     transfer.Options
 	Full         bool // begin a new chain
 	Incrementals int  // at most so many after a full, then a new full; 0: no limit
+	AllowEmpty   bool // back up a root that is empty now and was not: ErrEmptied otherwise
 	Checksum     bool // hash every file, whatever its times say
 
 	Now  func() time.Time // the snapshot's date, identifiers

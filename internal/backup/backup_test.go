@@ -2,6 +2,7 @@ package backup_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -194,6 +195,37 @@ func TestMissingSourceIsNoSnapshot(t *testing.T) {
 	if r.Snapshot.Base != before.ID {
 		t.Errorf("base %s, want %s", r.Snapshot.Base, before.ID)
 	}
+}
+
+// What is not mounted is an empty directory.
+func TestEmptiedIsNoSnapshot(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill()
+	w.mustRun()
+	before := w.last()
+	must(t, os.Rename(w.tree, w.tree+".away"))
+	must(t, os.Mkdir(w.tree, 0o755))
+	for range 2 {
+		if _, err := w.run(); !errors.Is(err, backup.ErrEmptied) {
+			t.Fatalf("an emptied tree: %v", err)
+		}
+	}
+	if _, err := backup.DryRun(context.Background(), w.options(nil), false); !errors.Is(err, backup.ErrEmptied) {
+		t.Errorf("a dry run of an emptied tree: %v", err)
+	}
+	must(t, os.Remove(w.tree))
+	must(t, os.Rename(w.tree+".away", w.tree))
+	r := w.mustRun()
+	w.check(r.Snapshot.ID)
+	if r.Snapshot.Base != before.ID || r.Counts.Deleted+r.Counts.New != 0 {
+		t.Errorf("after it came back: %+v", r)
+	}
+	must(t, os.RemoveAll(w.tree))
+	must(t, os.Mkdir(w.tree, 0o755))
+	r = w.mustRun(func(o *backup.Options) { o.AllowEmpty = true })
+	w.check(r.Snapshot.ID)
+	w.mustRun() // empty as before
 }
 
 func TestShrunkIsSaid(t *testing.T) {

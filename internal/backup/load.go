@@ -82,7 +82,7 @@ func bufferClass(size int64) int {
 func newLoader(tree source.Tree, wall func() time.Time, n int) *loader {
 	l := &loader{tree: tree, wall: wall, work: make(chan *job, aheadJobs), ahead: semaphore.NewWeighted(aheadBytes)}
 	for i, n := range bufferSizes {
-		l.idle[i] = make(chan []byte, aheadBytes/2/n)
+		l.idle[i] = make(chan []byte, aheadBytes/n)
 	}
 	for range n {
 		l.workers.Go(func() {

@@ -3,6 +3,7 @@ package backup
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/internal/snapshot"
@@ -23,6 +24,8 @@ type merger struct {
 	from    string
 	started bool
 	inFile  bool
+
+	bare []string // the roots below which nothing was seen yet
 
 	emit func(context.Context, *job) error
 	seen tally // what the walk showed
@@ -69,6 +72,9 @@ func (m *merger) batch(ctx context.Context, items []source.Item) error {
 
 func (m *merger) item(ctx context.Context, it *source.Item) error {
 	path := it.Entry.Path
+	if len(m.bare) > 0 {
+		m.bare = slices.DeleteFunc(m.bare, func(root string) bool { return len(path) > len(root) && snapshot.Below(path, root) })
+	}
 	if m.started {
 		c := snapshot.ComparePaths(path, m.from)
 		if c < 0 || c == 0 && !m.inFile {

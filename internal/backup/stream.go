@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"sync/atomic"
 
 	"github.com/firn-backup/firn/internal/catalog"
@@ -124,11 +125,40 @@ func (r *run) compareAll(ctx context.Context, m *merger) error {
 	if err := m.start(ctx); err != nil {
 		return err
 	}
+	for _, p := range r.o.Paths {
+		m.bare = append(m.bare, strings.TrimPrefix(p, "/"))
+	}
 	err := r.o.Tree.Walk(ctx, func(items []source.Item) error { return m.batch(ctx, items) })
+	if err == nil {
+		err = r.emptied(ctx, m.bare)
+	}
 	if err != nil {
 		return err
 	}
 	return m.finish(ctx)
+}
+
+// ErrEmptied says that a directory that a set names is empty and was not when
+// it was backed up last: what a file system that is not mounted looks like.
+var ErrEmptied = errors.New("is empty, and was not at the last snapshot: is it not mounted?")
+
+// emptied finds, among the roots below which there is nothing, one below which the base has something.
+func (r *run) emptied(ctx context.Context, bare []string) error {
+	if r.base == nil || r.o.AllowEmpty {
+		return nil
+	}
+	for _, root := range bare {
+		err := r.o.Catalog.Entries(ctx, r.base.ID, catalog.Query{Under: []string{root}}, func(e snapshot.Entry) error {
+			if e.Path != root {
+				return fmt.Errorf("/%s %w", root, ErrEmptied)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func shrunk(now tally, was catalog.Totals) bool {

@@ -22,6 +22,7 @@ type backupFlags struct {
 	name, vault        string
 	dryRun             string
 	full, checksum     bool
+	allowEmpty         bool
 	exclude, ifPresent []string
 	oneFS, noVerify    bool
 	requireMount       []string
@@ -51,6 +52,7 @@ run has stored is not stored again: the same command goes on.`,
 	fs.StringVar(&f.vault, "vault", "", "`VAULT` that a new set goes to: a name of the config file, or a URL (dir:/path)")
 	fs.BoolVar(&f.full, "full", false, "store everything, as the first snapshot of a new chain")
 	fs.BoolVar(&f.checksum, "checksum", false, "read and hash every file, whatever its size and times say")
+	fs.BoolVar(&f.allowEmpty, "allow-empty", false, "back up a directory that is empty now and was not at the last snapshot")
 	fs.StringVarP(&f.dryRun, "dry-run", "n", "", "say what would be done; `full`: read, compress and encrypt it all too; nothing is sent or recorded")
 	fs.Lookup("dry-run").NoOptDefVal = "plan"
 	fs.StringArrayVar(&f.exclude, "exclude", nil, "leave out what fits the gitignore `PATTERN`; repeatable")
@@ -182,8 +184,13 @@ func (c *command) backupOne(ctx context.Context, a *app.App, t app.Target, f bac
 		return err
 	}
 	o.Store, o.Full, o.Transfer.Parallel = store, o.Full || f.full, f.parallel
+	o.AllowEmpty = f.allowEmpty
 	if store.Traits().Warm {
-		o.Transfer.PartSize = 8 << 20 // requests cost nothing there, memory does
+		// Requests cost nothing there, memory and waiting for the disk do.
+		o.Transfer.PartSize = 4 << 20
+		if o.Transfer.Parallel == 0 {
+			o.Transfer.Parallel = 4
+		}
 	}
 	meter := progress.New(nil)
 	tell, stop := c.watch(t.Set.Name, meter)
@@ -241,7 +248,7 @@ func (c *command) backupDry(ctx context.Context, a *app.App, t app.Target, f bac
 	if err != nil {
 		return err
 	}
-	o.Full = o.Full || f.full
+	o.Full, o.AllowEmpty = o.Full || f.full, f.allowEmpty
 	meter := progress.New(nil)
 	tell, stop := c.watch(t.Set.Name, meter)
 	defer stop()

@@ -40,6 +40,7 @@ func hintFor(err error) string {
 		{app.ErrNoCatalog, "firn backup PATH makes one; after a loss, firn recover VAULT rebuilds it"},
 		{app.ErrNoVault, "is it mounted? firn vault create URL makes a new one"},
 		{backup.ErrBaseLost, "is the right disk mounted? firn verify tells what is missing; firn backup --full begins anew with a full snapshot"},
+		{backup.ErrEmptied, "mount it; if it is meant to be empty, --allow-empty backs it up so"},
 		{app.ErrNoSet, "firn snapshots lists the sets"},
 		{app.ErrNameTaken, "--name NAME gives it another one, and so does a [set.NAME] in the config file"},
 		{app.ErrAmbiguous, "write ./NAME for a path here, HOST/NAME for another machine's set"},
