@@ -14,6 +14,10 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	// What the binary is made of: without it, results of these tests would be taken from go's cache
+	// although the program has changed.
+	_ "github.com/firn-backup/firn/internal/cli"
 )
 
 var build = sync.OnceValues(func() (string, error) {

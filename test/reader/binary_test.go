@@ -10,6 +10,9 @@ import (
 
 	"github.com/firn-backup/firn/internal/mustrun"
 	"github.com/firn-backup/firn/internal/source/sourcetest"
+
+	// What the binary is made of: see test/endtoend.
+	_ "github.com/firn-backup/firn/internal/cli"
 )
 
 // TestBinary has the real program back up a tree of everything that is hard
