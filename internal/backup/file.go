@@ -137,10 +137,7 @@ func (em *emitter) file(j *job) error {
 		err = em.large(j)
 	}
 	em.member = nil
-	if err != nil {
-		return err
-	}
-	return nil
+	return err
 }
 
 // linked emits another name of a file whose content is stored already.

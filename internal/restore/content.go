@@ -256,7 +256,7 @@ func (c *contents) blame(e *snapshot.Entry, err error) string {
 		if v.n != e.Content.N || v.vol < e.Content.Volume {
 			break
 		}
-		if a := c.r.archive(v); slices.Contains(c.r.lost, a) || c.r.read.damagedIn(a) {
+		if a := c.r.archive(v); slices.Contains(c.r.lost, a) || c.r.read.DamagedIn(a) {
 			return a
 		}
 	}
@@ -363,7 +363,7 @@ func (c *contents) leave(ctx context.Context, to int) error {
 
 // report reports the damage that was seen in a volume, whichever entries it touches.
 func (c *contents) report(p *volumePlan, fault error) {
-	leaves, more := c.r.read.takeDamages()
+	leaves, more := c.r.read.TakeDamages()
 	if p.lost != nil {
 		fault = p.lost
 	}

@@ -405,7 +405,7 @@ func (r *run) request(ctx context.Context) error {
 // whether the keys at hand open them. Where the archive itself is damaged that tells nothing,
 // and the next one is tried.
 func (r *run) tryKeys(ctx context.Context) error {
-	defer r.read.takeDamages() // what is damaged is met again
+	defer r.read.TakeDamages() // what is damaged is met again
 	for i := range r.volumes {
 		p := &r.volumes[i]
 		l := r.chain[p.n]
@@ -430,7 +430,7 @@ func (r *run) tryKeys(ctx context.Context) error {
 		_, err = x.At(off)
 		x.Close()
 		switch {
-		case r.read.damagedIn(v.Archive) || retrieval.IsDamage(err):
+		case r.read.DamagedIn(v.Archive) || retrieval.IsDamage(err):
 			continue
 		case err != nil:
 			return err

@@ -166,7 +166,7 @@ type run struct {
 	desk  *retrieval.Desk
 	root  *extract.Root // nil until something is there or made
 	res   Result
-	read  counter
+	read  retrieval.Tally
 
 	states  states
 	volumes []volumePlan // in the order of reading
@@ -223,9 +223,9 @@ func begin(ctx context.Context, o Options) (*run, error) {
 		Store: o.Store, Traits: o.Traits, Journal: o.Catalog, Vault: r.snap.Vault, Codecs: o.Codecs, Now: o.Now,
 		Tier: o.Tier, Days: o.Days, Wait: o.Wait, Poll: o.Poll, Transfer: o.Transfer,
 		Approve: o.Approve, Pace: o.Pace,
-		Read:    func(n int64) { r.read.add(n); o.Observe.Read(n) },
+		Read:    func(n int64) { r.read.Add(n); o.Observe.Read(n) },
 		Waiting: o.Observe.Waiting,
-		Damaged: r.read.damage,
+		Damaged: r.read.Damage,
 	})
 	return r, r.openRoot(false)
 }
@@ -268,7 +268,7 @@ func (r *run) result() Result {
 	if r.root != nil {
 		r.res.Warnings = r.root.Warnings()
 	}
-	r.res.Read = r.read.bytes()
+	r.res.Read = r.read.Bytes()
 	return r.res
 }
 

@@ -23,9 +23,9 @@ func (r *run) readAll(ctx context.Context) error {
 		Store: r.o.Store, Traits: r.o.Lister.Traits(), Journal: r.o.Catalog, Vault: r.o.Vault, Codecs: r.o.Codecs, Now: r.o.Now,
 		Tier: r.o.Tier, Days: r.o.Days, Wait: r.o.Wait, Poll: r.o.Poll, Transfer: r.o.Transfer,
 		Approve: r.o.Approve, Pace: r.o.Pace,
-		Read:    func(n int64) { r.read.add(n); r.o.Observe.Read(n) },
+		Read:    func(n int64) { r.read.Add(n); r.o.Observe.Read(n) },
 		Waiting: r.o.Observe.Waiting,
-		Damaged: r.read.damage,
+		Damaged: r.read.Damage,
 	})
 	if !r.o.Lister.Traits().Warm {
 		for _, s := range r.snaps {
@@ -183,7 +183,7 @@ func (r *run) readVolumes(ctx context.Context, desk *retrieval.Desk, s catalog.S
 // isDamage counts it as damage too that an archive which is seen to be damaged does not
 // open with the keys at hand: its header is what is damaged.
 func (w *volumes) isDamage(err error) bool {
-	return retrieval.IsDamage(err) || errors.Is(err, codec.ErrNoKey) && w.r.read.damagedIn(w.v.Archive)
+	return retrieval.IsDamage(err) || errors.Is(err, codec.ErrNoKey) && w.r.read.DamagedIn(w.v.Archive)
 }
 
 var errNoVolume = fmt.Errorf("%w: the catalog has no such volume", codec.ErrDamaged)
@@ -231,7 +231,7 @@ func (w *volumes) leave() error {
 		w.close()
 	}
 	f := Finding{Kind: Damaged, Archive: w.v.Archive, Set: w.s.SetID, Snapshot: w.s.ID, Volume: w.n}
-	leaves, more := w.r.read.take()
+	leaves, more := w.r.read.TakeDamages()
 	switch {
 	case len(leaves) > 0:
 		d := leaves[0]

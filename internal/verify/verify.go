@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/firn-backup/firn/internal/catalog"
@@ -117,7 +116,7 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	}
 	if o.Read {
 		err := r.readAll(ctx)
-		r.res.Read = r.read.bytes()
+		r.res.Read = r.read.Bytes()
 		if err != nil {
 			return r.res, retrieval.Explain(err)
 		}
@@ -133,7 +132,7 @@ type run struct {
 	expected map[string]*expected // by archive
 	strays   map[string]bool      // archives of no snapshot that were told of
 	res      Result
-	read     counter
+	read     retrieval.Tally
 }
 
 // expected is an archive that the catalog knows. A hundred bytes for each are in memory.
@@ -354,50 +353,6 @@ func (r *run) verdict() error {
 		}
 	}
 	return failure.Errorf(failure.Damaged, "the vault is damaged: %d archives missing, %d different, %d faults when reading%s", missing, different, damaged, first)
-}
-
-// counter takes what comes from other goroutines.
-type counter struct {
-	mu      sync.Mutex
-	n       int64
-	damages []transfer.Damage
-	more    int
-}
-
-func (c *counter) add(n int64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.n += n
-}
-
-func (c *counter) bytes() int64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.n
-}
-
-func (c *counter) damage(d transfer.Damage) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.damages) < Sample {
-		c.damages = append(c.damages, d)
-	} else {
-		c.more++
-	}
-}
-
-// damagedIn says whether damage to an archive was seen and not taken yet.
-func (c *counter) damagedIn(archive string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.ContainsFunc(c.damages, func(d transfer.Damage) bool { return d.Archive == archive })
-}
-
-func (c *counter) take() (ds []transfer.Damage, more int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	ds, more, c.damages, c.more = c.damages, c.more, nil, 0
-	return ds, more
 }
 
 type silent struct{}
