@@ -134,11 +134,14 @@ func (a *App) configured(known []catalog.Set, s *config.Set) (Target, error) {
 			return Target{}, failure.Errorf(failure.Usage, "%w: set %s of the config file has the name of the set that was made for %s",
 				ErrNameTaken, s.Name, k.Root)
 		}
+		if was := kindOfSet(k); was != s.KindOf() {
+			return Target{}, failure.Errorf(failure.Usage, "set %s is of kind %s in the config file, and its snapshots are of kind %s: give it another name", s.Name, s.KindOf(), was)
+		}
 		t.Set = k
 		t.Set.Root, t.Set.Vault = "", url
 		return t, nil
 	}
-	return a.fresh(Target{Config: t.Config, Set: catalog.Set{Name: s.Name, Vault: url}})
+	return a.fresh(Target{Config: t.Config, Set: catalog.Set{Name: s.Name, Vault: url, Kind: s.KindOf()}})
 }
 
 // implicit is the target of a set that was made for a path. It keeps its vault.
@@ -168,11 +171,19 @@ func (a *App) newImplicit(known []catalog.Set, path, name string) (Target, error
 			return Target{}, failure.Errorf(failure.Usage, "%s would be set %s, but %w by %s", path, name, ErrNameTaken, what)
 		}
 	}
-	t, err := a.fresh(Target{Set: catalog.Set{Name: name, Root: path, Vault: a.DefaultVaultURL()}})
+	t, err := a.fresh(Target{Set: catalog.Set{Name: name, Root: path, Vault: a.DefaultVaultURL(), Kind: config.KindTree}})
 	if err != nil {
 		return t, err
 	}
 	return a.implicit(t.Set, true)
+}
+
+// kindOfSet is the kind of a set of the catalog; an old one says nothing of it and is a tree.
+func kindOfSet(s catalog.Set) string {
+	if s.Kind == "" {
+		return config.KindTree
+	}
+	return s.Kind
 }
 
 // fresh gives a new set its id.
@@ -182,7 +193,7 @@ func (a *App) fresh(t Target) (Target, error) {
 		return t, fmt.Errorf("new set %s: %w", t.Set.Name, err)
 	}
 	t.New = true
-	t.Set.ID, t.Set.Label, t.Set.Host, t.Set.Kind, t.Set.Created = id, t.Set.Name, a.Host, "tree", a.Now()
+	t.Set.ID, t.Set.Label, t.Set.Host, t.Set.Created = id, t.Set.Name, a.Host, a.Now()
 	return t, nil
 }
 

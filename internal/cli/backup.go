@@ -93,7 +93,7 @@ func (c *command) backup(cmd *cobra.Command, args []string, f backupFlags) error
 			errs = append(errs, err)
 			break
 		}
-		err := c.backupOne(ctx, a, t, f)
+		err := c.backupSet(ctx, a, t, f)
 		if err != nil && len(targets) > 1 {
 			err = fmt.Errorf("set %s: %w", t.Set.Name, err)
 		}
@@ -146,7 +146,8 @@ func applyFlags(cmd *cobra.Command, a *app.App, t *app.Target, f backupFlags) er
 	return nil
 }
 
-func (c *command) backupOne(ctx context.Context, a *app.App, t app.Target, f backupFlags) error {
+// backupTree backs up a set of kind tree.
+func (c *command) backupTree(ctx context.Context, a *app.App, t app.Target, f backupFlags) error {
 	if f.dryRun != "" {
 		return c.backupDry(ctx, a, t, f)
 	}

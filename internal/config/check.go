@@ -94,29 +94,11 @@ func (p *parser) good(key string) bool {
 
 func (p *parser) checkSet(c *Config, s *Set) {
 	at := func(key string) string { return "set." + s.Name + "." + key }
-	switch {
-	case slices.Contains(laterKinds(), s.Kind):
-		p.fault(at("kind"), "kind = %q is not supported by this version yet", s.Kind)
-		return // its other keys belong to that kind
-	case s.Kind != "" && s.Kind != "tree":
-		p.fault(at("kind"), "unknown kind %q (this version has tree)", s.Kind)
+	if !p.checkKind(s, at) {
+		return
 	}
-	p.checkPaths(s, at("paths"))
 	if s.Vault != "" && c.Vaults[s.Vault] == nil {
 		p.fault(at("vault"), "there is no [vault.%s]", s.Vault)
-	}
-	for i, pattern := range s.Exclude {
-		if _, err := exclude.Parse([]string{pattern}, ""); err != nil || strings.ContainsRune(pattern, '\n') {
-			p.fault(index(at("exclude"), i), "%q is not a pattern", pattern)
-		}
-	}
-	for i, name := range s.ExcludeIfPresent {
-		if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
-			p.fault(index(at("exclude-if-present"), i), "%q is not the name of a file", name)
-		}
-	}
-	for i := range s.RequireMount {
-		s.RequireMount[i] = p.absPath(index(at("require-mount"), i), s.RequireMount[i])
 	}
 	if s.Compress != "" && !validCompress(s.Compress) {
 		p.fault(at("compress"), "%q: must be zstd or zstd:1 to zstd:19, the same with gzip or bzip2 and 1 to 9, or none", s.Compress)
@@ -151,6 +133,24 @@ func (p *parser) checkRecipients(s *Set, at func(string) string) {
 		p.fault(at("encrypt"), "none, but there are recipients")
 	case s.Encrypt == "openpgp" && n == 0 && p.good(at("recipients")) && p.good(at("recipient-files")):
 		p.fault(at("encrypt"), "openpgp needs recipients or recipient-files")
+	}
+}
+
+// checkTree checks what belongs to a set of kind tree.
+func (p *parser) checkTree(s *Set, at func(string) string) {
+	p.checkPaths(s, at("paths"))
+	for i, pattern := range s.Exclude {
+		if _, err := exclude.Parse([]string{pattern}, ""); err != nil || strings.ContainsRune(pattern, '\n') {
+			p.fault(index(at("exclude"), i), "%q is not a pattern", pattern)
+		}
+	}
+	for i, name := range s.ExcludeIfPresent {
+		if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
+			p.fault(index(at("exclude-if-present"), i), "%q is not the name of a file", name)
+		}
+	}
+	for i := range s.RequireMount {
+		s.RequireMount[i] = p.absPath(index(at("require-mount"), i), s.RequireMount[i])
 	}
 }
 

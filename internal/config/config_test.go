@@ -182,7 +182,6 @@ paths = ["/x"]
 		`38: set.two.encrypt: openpgp needs recipients`,
 		`40: set.three.kind: kind = "zfs" is not supported by this version yet`,
 		`41: set.three.dataset: not supported`,
-		`42: set.four: has no paths`,
 		`43: set.four.kind: unknown kind "tape"`,
 		`45: set.four.encrypt: none, but there are recipients`,
 		`47: set.four.volume-size: must be a size`,

@@ -1,0 +1,19 @@
+package cli
+
+import (
+	"context"
+
+	"github.com/firn-backup/firn/internal/app"
+	"github.com/firn-backup/firn/internal/config"
+	"github.com/firn-backup/firn/internal/failure"
+)
+
+// backupSet backs up one set. This is the one list of what is done for which kind of set.
+func (c *command) backupSet(ctx context.Context, a *app.App, t app.Target, f backupFlags) error {
+	switch kind := t.Config.KindOf(); kind {
+	case config.KindTree:
+		return c.backupTree(ctx, a, t, f)
+	default:
+		return failure.Errorf(failure.Usage, "set %s: sets of kind %s cannot be backed up by this command", t.Set.Name, kind)
+	}
+}
