@@ -107,6 +107,7 @@ func (p *parser) checkSet(c *Config, s *Set) {
 		p.fault(at("encrypt"), "%q: must be age, openpgp or none", s.Encrypt)
 	}
 	p.checkRecipients(s, at)
+	p.checkPolicy(s, at)
 	if key := at("volume-size"); p.good(key) {
 		if err := CheckVolumeSize(s.VolumeSize); err != nil {
 			p.fault(key, "%v", err)

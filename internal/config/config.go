@@ -64,6 +64,9 @@ type Set struct {
 	Incrementals     *int     `toml:"incrementals"` // after a full, before the next; nil: no limit
 	Checksum         bool     `toml:"checksum"`
 	NoVerifyFrames   bool     `toml:"no-verify-frames"`
+
+	Timing
+	Retention
 }
 
 // later are keys that the design has and this version has not. They are faults
@@ -71,7 +74,7 @@ type Set struct {
 func later(section string) []string {
 	switch section {
 	case "set":
-		return []string{"schedule", "expire", "dataset", "subvolume", "command", "path", "tier", "prune", "notify"}
+		return []string{"dataset", "subvolume", "command", "path", "tier", "notify"}
 	case "":
 		return []string{"notify", "daemon", "web"}
 	}

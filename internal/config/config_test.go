@@ -175,7 +175,7 @@ paths = ["/x"]
 		`30: set.one.recipients[0]: is a secret key`,
 		`31: set.one.volume-size: must be a size such as`,
 		`32: set.one.incrementals: must be a number, 0 or more, not the number -1`,
-		`33: set.one.schedule: not supported by this version yet`,
+		`33: set.one.schedule: must be a schedule, "monthdays 1,7,14,21"`,
 		`34: set.one.checksum: must be true or false, not the string "yes"`,
 		`36: set.two: has no paths`,
 		`37: set.two.exclude[0]: "a\nb" is not a pattern`,

@@ -9,10 +9,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
 
+	"github.com/firn-backup/firn/internal/plan"
 	"github.com/firn-backup/firn/internal/units"
 )
 
@@ -162,9 +164,15 @@ func (p *parser) bind(prefix, section string, dst reflect.Value, table map[strin
 	return sections
 }
 
+// fieldOf is the field of a key, in the struct itself or in one that is embedded.
 func fieldOf(dst reflect.Value, key string) (reflect.Value, bool) {
 	for i := range dst.NumField() {
-		if tag := dst.Type().Field(i).Tag.Get("toml"); tag == key && tag != "-" {
+		f := dst.Type().Field(i)
+		if f.Anonymous {
+			if v, ok := fieldOf(dst.Field(i), key); ok {
+				return v, true
+			}
+		} else if tag := f.Tag.Get("toml"); tag == key && tag != "-" {
 			return dst.Field(i), true
 		}
 	}
@@ -174,7 +182,9 @@ func fieldOf(dst reflect.Value, key string) (reflect.Value, bool) {
 func keysOf(t reflect.Type) []string {
 	var keys []string
 	for i := range t.NumField() {
-		if tag := t.Field(i).Tag.Get("toml"); tag != "-" {
+		if f := t.Field(i); f.Anonymous {
+			keys = append(keys, keysOf(f.Type)...)
+		} else if tag := f.Tag.Get("toml"); tag != "-" {
 			keys = append(keys, tag)
 		}
 	}
@@ -196,6 +206,17 @@ func assign(f reflect.Value, v any) (want string) {
 		b, ok := v.(bool)
 		*dst = b
 		return unless(ok, "true or false")
+	case **bool:
+		b, ok := v.(bool)
+		*dst = &b
+		return unless(ok, "true or false")
+	case *time.Duration:
+		text, ok := v.(string)
+		d, err := units.ParseDuration(text)
+		*dst = d
+		return unless(ok && err == nil, "a duration such as \"180d\" or \"12h\"")
+	case *plan.Schedule:
+		return assignSchedule(dst, v)
 	case **int:
 		n, ok := v.(int64)
 		ok = ok && n >= 0 && n <= math.MaxInt32

@@ -33,7 +33,10 @@ type Schedule struct {
 const lastDay = 32
 
 // ErrSchedule is wrapped by what ParseSchedule returns.
-var ErrSchedule = errors.New(`must be "monthdays 1,7,14,21", "monthdays 1,last at 02:00", "cron 0 2 * * 0" or "every 24h"`)
+var ErrSchedule = errors.New("a schedule is " + ScheduleForms)
+
+// ScheduleForms are examples of what ParseSchedule reads.
+const ScheduleForms = `"monthdays 1,7,14,21", "monthdays 1,last at 02:00", "cron 0 2 * * 0" or "every 24h"`
 
 // ParseSchedule reads "monthdays DAY[,DAY…] [at HH:MM]" (days 1 to 31, or last; at midnight unless told), "cron EXPRESSION"
 // (five fields, or @hourly, @daily, @weekly, @monthly, @yearly) or "every DURATION" (a minute or more).
@@ -104,6 +107,9 @@ func (s *Schedule) parseCron(rest string) error {
 
 // IsZero says that there is no schedule.
 func (s Schedule) IsZero() bool { return s.text == "" }
+
+// Equal says whether two schedules are written alike.
+func (s Schedule) Equal(other Schedule) bool { return s.text == other.text }
 
 // String is what ParseSchedule reads.
 func (s Schedule) String() string { return s.text }
