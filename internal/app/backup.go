@@ -13,6 +13,7 @@ import (
 
 	"github.com/firn-backup/firn/internal/backup"
 	"github.com/firn-backup/firn/internal/catalog"
+	"github.com/firn-backup/firn/internal/codec/compress"
 	"github.com/firn-backup/firn/internal/codec/encrypt"
 	"github.com/firn-backup/firn/internal/coldstore"
 	"github.com/firn-backup/firn/internal/failure"
@@ -83,6 +84,9 @@ func (a *App) options(t Target, key *keyfile.Key, warn func(path, reason string)
 	enc, err := a.Encryptor(t.Config, key)
 	if err != nil {
 		return o, failure.Wrap(failure.Usage, fmt.Errorf("set %s: %w", t.Set.Name, err))
+	}
+	if g := enc.Geometry(); g.Chunk > 0 && !g.Whole {
+		comp = compress.Bare(comp)
 	}
 	params, err := params(t, key)
 	if err != nil {

@@ -36,6 +36,7 @@ func newRun(ctx context.Context, o *Options) (*run, error) {
 	if o.Transfer.Pool == nil { // the part buffers of one volume are those of the next
 		o.Transfer.Pool = transfer.NewPool(max(o.Transfer.Parallel, transfer.DefaultParallel) + 1)
 	}
+	o.Transfer.Deferred = true // an attempt goes on at volumes, never at parts
 	r := &run{o: o}
 	snaps, err := o.Catalog.Snapshots(ctx, o.Set.ID)
 	if err != nil {

@@ -237,6 +237,17 @@ type PartHasher interface {
 	PutPartHashing(ctx context.Context, uploadID string, off int64, data []byte) ([]treehash.Hash, error)
 }
 
+// A PartDeferrer is an Uploader that takes parts faster when they need not last each: an optional ability, for
+// callers that do not go on with the parts of an interrupted upload.
+type PartDeferrer interface {
+	// PutPartDeferred is PutPart, which computes the leaf hashes of data itself and returns them. The part may be lost
+	// with this process until FlushParts has made it last; ListParts and CompleteUpload may not know of it before.
+	PutPartDeferred(ctx context.Context, uploadID string, off int64, data []byte) ([]treehash.Hash, error)
+
+	// FlushParts makes all parts that were put last, as PutPart does with one. May be repeated.
+	FlushParts(ctx context.Context, uploadID string) error
+}
+
 // A PacedUploader is an Uploader over a network that sends a part as fast as it is let: an optional ability.
 type PacedUploader interface {
 	// PutPartPaced is PutPart, which calls wait before it sends so many more bytes, and ends with wait's error.

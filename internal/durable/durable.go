@@ -182,3 +182,7 @@ func SyncData(f *os.File) error {
 		return nil
 	}
 }
+
+// BeginSync has the system begin to write n bytes of f at off, and does not wait: a SyncData
+// later has less to wait for. It is a hint only, so that its failure is nobody's concern.
+func BeginSync(f *os.File, off, n int64) { beginSync(int(f.Fd()), off, n) }

@@ -44,6 +44,10 @@ type Options struct {
 	// Begun, if set, is told of an upload when it was begun, before any of its parts is sent; its error ends the upload.
 	Begun func(coldstore.Upload) error
 
+	// Deferred says that nobody will go on with the parts if the upload is interrupted: a store that takes
+	// them faster then (coldstore.PartDeferrer) makes them last all at once, before the completion.
+	Deferred bool
+
 	// Limit holds everything that shares it to a rate. Nil: no limit.
 	Limit *Limiter
 

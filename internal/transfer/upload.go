@@ -229,12 +229,12 @@ func (u *Upload) put(off int64, data []byte) error {
 			}
 			return nil
 		}
-	} else if h, ok := u.s.(coldstore.PartHasher); ok {
+	} else if hashing := u.hashing(); hashing != nil {
 		send = func() (err error) {
 			if err := u.o.Limit.Wait(u.ctx, len(data)); err != nil {
 				return err
 			}
-			leaves, err = h.PutPartHashing(u.ctx, u.id, off, data)
+			leaves, err = hashing(u.ctx, u.id, off, data)
 			return err
 		}
 	} else {
@@ -262,6 +262,31 @@ func (u *Upload) put(off int64, data []byte) error {
 		u.o.Sent(int64(len(data)))
 	}
 	return nil
+}
+
+// hashing is how the store puts a part that it hashes itself; nil: it does not.
+func (u *Upload) hashing() func(context.Context, string, int64, []byte) ([]treehash.Hash, error) {
+	if d, ok := u.s.(coldstore.PartDeferrer); ok && u.o.Deferred {
+		return d.PutPartDeferred
+	}
+	if h, ok := u.s.(coldstore.PartHasher); ok {
+		return h.PutPartHashing
+	}
+	return nil
+}
+
+// flush makes the parts last that were put as they need not each.
+func (u *Upload) flush(ctx context.Context) error {
+	d, ok := u.s.(coldstore.PartDeferrer)
+	if !ok || !u.o.Deferred {
+		return nil
+	}
+	return retry(ctx, u.o, func() error {
+		if err := d.FlushParts(ctx, u.id); err != nil {
+			return fmt.Errorf("flush the parts of %s: %w", u.what(), err)
+		}
+		return nil
+	})
 }
 
 // Complete sends the last part, calls before (if not nil) with what is about to be completed, and
@@ -308,6 +333,9 @@ func (u *Upload) sendLast(ctx context.Context) (Pending, error) {
 	}
 	u.wg.Wait()
 	if err := u.err(); err != nil {
+		return Pending{}, err
+	}
+	if err := u.flush(u.ctx); err != nil {
 		return Pending{}, err
 	}
 	p := Pending{UploadID: u.id, Name: u.a.Name, Size: u.size}

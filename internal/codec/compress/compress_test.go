@@ -728,3 +728,40 @@ func BenchmarkDecode(b *testing.B) {
 		})
 	}
 }
+
+// Without a checksum a frame is four bytes shorter and decodes like any other.
+func TestBare(t *testing.T) {
+	t.Parallel()
+	whole, err := New("zstd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw := bytes.Repeat([]byte("a line of a log\n"), 10_000)
+	frames := map[bool][]byte{}
+	for _, c := range []codec.Compressor{whole, Bare(whole)} {
+		enc, err := c.NewEncoder()
+		if err != nil {
+			t.Fatal(err)
+		}
+		frame, err := enc.EncodeFrame(nil, raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dec, err := whole.NewDecoder()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := dec.DecodeFrame(nil, frame, int64(len(raw))); err != nil || !bytes.Equal(got, raw) {
+			t.Errorf("%d bytes, %v", len(got), err)
+		}
+		frames[c == whole] = frame
+		_, _ = enc.Close(), dec.Close()
+	}
+	if len(frames[true]) != len(frames[false])+4 {
+		t.Errorf("frames of %d and %d bytes", len(frames[true]), len(frames[false]))
+	}
+	none, err := New("none")
+	if err != nil || Bare(none) != none {
+		t.Errorf("none is not none any more: %v", err)
+	}
+}

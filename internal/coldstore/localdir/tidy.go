@@ -76,7 +76,9 @@ func (s *Store) tidyUploads(ctx context.Context, olderThan time.Duration, t *Tid
 			t.Completed++
 			return s.removeUpload(id)
 		}
-		s.forget(id) // whoever works at it reads its log again
+		if !open || !u.deferring() {
+			s.forget(id) // whoever works at it reads its log again
+		}
 		return nil
 	})
 }

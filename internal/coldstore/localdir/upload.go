@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 
 	"github.com/firn-backup/firn/internal/coldstore"
@@ -179,7 +180,10 @@ func (s *Store) readUpload(ctx context.Context, id string, log *os.File, how dur
 func (s *Store) forget(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.uploads, id)
+	if u := s.uploads[id]; u != nil {
+		u.drop()
+		delete(s.uploads, id)
+	}
 }
 
 // PutPart stores one part. It is on disk when PutPart returns without error.
@@ -201,7 +205,25 @@ func (s *Store) putPart(ctx context.Context, id string, off int64, data []byte, 
 		return err
 	}
 	defer log.Close() // what it says may be forgotten: no error of Close matters
-	size, partSize := int64(len(data)), u.head.PartSize
+	p := coldstore.Part{Offset: off, Size: int64(len(data)), TreeHash: hash}
+	if err := u.checkPart(p.Offset, p.Size); err != nil {
+		return err
+	}
+	if !right {
+		if got := treehash.Sum(data); got != hash {
+			return fmt.Errorf("its tree hash is %s, not %s: %w", got, hash, coldstore.ErrIntegrity)
+		}
+	}
+	u.use.RLock()
+	defer u.use.RUnlock()
+	one := u.lockPart(off)
+	defer one.Unlock()
+	return s.putLocked(u, log, p, data)
+}
+
+// checkPart says whether a part may have that place and size.
+func (u *upload) checkPart(off, size int64) error {
+	partSize := u.head.PartSize
 	switch {
 	case size == 0:
 		return fmt.Errorf("the part is empty: %w", coldstore.ErrInvalid)
@@ -212,16 +234,19 @@ func (s *Store) putPart(ctx context.Context, id string, off int64, data []byte, 
 	case off/partSize >= maxParts:
 		return fmt.Errorf("an upload has at most %d parts: %w", maxParts, coldstore.ErrInvalid)
 	}
-	if !right {
-		if got := treehash.Sum(data); got != hash {
-			return fmt.Errorf("its tree hash is %s, not %s: %w", got, hash, coldstore.ErrIntegrity)
-		}
-	}
-	u.use.RLock()
-	defer u.use.RUnlock()
-	one := &u.parts[off/partSize%int64(len(u.parts))]
+	return nil
+}
+
+// lockPart keeps others from putting the same part. The caller unlocks what it returns.
+func (u *upload) lockPart(off int64) *sync.Mutex {
+	one := &u.parts[off/u.head.PartSize%int64(len(u.parts))]
 	one.Lock()
-	defer one.Unlock()
+	return one
+}
+
+// putLocked writes a part whose hash is right, syncs it and tells the log. The caller has locked the part.
+func (s *Store) putLocked(u *upload, log *os.File, part coldstore.Part, data []byte) error {
+	id, off := u.head.Upload, part.Offset
 	f, err := os.OpenFile(s.uploadData(id), os.O_WRONLY, 0)
 	moved := isAbsent(err)
 	if err != nil && !moved {
@@ -229,7 +254,7 @@ func (s *Store) putPart(ctx context.Context, id string, off int64, data []byte, 
 	}
 	defer f.Close() // once more on a closed file, or on none, does nothing
 	p, ok := u.part(off)
-	same := ok && p.Size == size && p.TreeHash == hash
+	same := ok && p == part
 	if moved { // by a completion
 		open, err := s.isOpen(u)
 		switch {
@@ -254,11 +279,12 @@ func (s *Store) putPart(ctx context.Context, id string, off int64, data []byte, 
 		}
 		s.at("old part withdrawn")
 	}
+	u.withdraw(off)
 	if err := s.writePart(f, off, data); err != nil {
 		return err
 	}
 	s.at("part written")
-	if err := appendLine(log, logLine{Part: &off, Size: size, Hash: hash, At: s.now()}); err != nil {
+	if err := appendLine(log, logLine{Part: &off, Size: part.Size, Hash: part.TreeHash, At: s.now()}); err != nil {
 		return err
 	}
 	return u.refresh(log)

@@ -25,6 +25,9 @@ import (
 // again, but never claim one that is not there. Before a part is overwritten with other data, a line that
 // withdraws it is synced.
 //
+// Parts that were put deferred have no line before they are flushed: until then this process alone
+// knows of them (see loose).
+//
 // Every line is written with a newline before it as well: what a crash left
 // of a line ends there, and is skipped as unreadable.
 
@@ -57,6 +60,7 @@ type upload struct {
 
 	mu    sync.Mutex // for what follows
 	there map[int64]coldstore.Part
+	loose *loose    // nil: there is nothing deferred
 	last  time.Time // of the last line
 	read  int64     // bytes of the log that are in the above
 }
