@@ -1,6 +1,7 @@
 package main
 
 import (
+	"database/sql"
 	"errors"
 	"net/http/httptest"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	_ "modernc.org/sqlite"
 
 	"github.com/firn-backup/firn/internal/glacierserver"
 )
@@ -21,7 +23,8 @@ func TestMain(m *testing.M) {
 
 // TestScript runs every script of testdata/script against the real program,
 // each with a home of its own. $HOME is $WORK/home. `exits N command…` demands
-// an exit code; `glacier` starts a service that speaks Amazon Glacier's API.
+// an exit code; `glacier` starts a service that speaks Amazon Glacier's API; `sqlite FILE SCRIPT` runs
+// SQL on a database, as other programs leave one.
 func TestScript(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, testscript.Params{
@@ -35,7 +38,7 @@ func TestScript(t *testing.T) {
 			}
 			return os.MkdirAll(home, 0o700)
 		},
-		Cmds:                map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits, "glacier": glacier},
+		Cmds:                map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits, "glacier": glacier, "sqlite": sqlite},
 		RequireExplicitExec: false,
 		RequireUniqueNames:  true,
 	})
@@ -88,4 +91,15 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
 	}
+}
+
+// sqlite makes a database, or changes one, by a file of SQL.
+func sqlite(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: sqlite DATABASE SCRIPT")
+	}
+	db, err := sql.Open("sqlite", ts.MkAbs(args[0]))
+	ts.Check(err)
+	_, err = db.Exec(ts.ReadFile(args[1]))
+	ts.Check(errors.Join(err, db.Close()))
 }

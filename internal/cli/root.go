@@ -122,6 +122,7 @@ stores are standard streams: tar, compressed by zstd, encrypted by age.
 		newRestore(c),
 		newVerify(c),
 		newRecover(c),
+		newAdopt(c),
 	)
 	add("look",
 		newSnapshots(c),

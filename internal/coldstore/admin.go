@@ -34,6 +34,15 @@ type VaultLister interface {
 	ListVaults(ctx context.Context, fn func(Vault) error) error
 }
 
+// An AccountTeller tells who asks: the same vault name is another vault in another account.
+type AccountTeller interface {
+	// Caller is a hash of the access key's id and of the endpoint: it costs no request, and tells nobody the key.
+	Caller(ctx context.Context) (string, error)
+	// AccountNumber asks the service for the account's number, by a vault that may exist, or by any. ErrNotFound: there is no vault to
+	// tell it by.
+	AccountNumber(ctx context.Context, vault string) (string, error)
+}
+
 // A VaultDeleter deletes its own vault.
 type VaultDeleter interface {
 	// DeleteVault succeeds for a vault that is not there. ErrInvalid: archives are in it,

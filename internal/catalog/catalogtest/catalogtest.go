@@ -62,6 +62,10 @@ func Run(t *testing.T, target Target) {
 		{"Listing", testListing},
 		{"ListingMeanwhile", testListingMeanwhile},
 		{"FileUploads", testFileUploads},
+		{"Accounts", testAccounts},
+		{"ArchivesCalled", testCalled},
+		{"Deletions", testDeletions},
+		{"Adopt", testAdopt},
 		{"Histories", testHistories},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -100,7 +100,7 @@ type namedCredentials struct {
 
 func (n namedCredentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	if n.CredentialsProvider == nil {
-		return aws.Credentials{}, &credentialsError{text: noCredentials}
+		return aws.Credentials{}, &credentialsError{text: noCredentials, none: true}
 	}
 	c, err := n.CredentialsProvider.Retrieve(ctx)
 	if err != nil {
@@ -114,9 +114,15 @@ const noCredentials = "there are no AWS credentials: set AWS_ACCESS_KEY_ID and A
 
 // credentialsError says why there are no credentials. It does not carry the error of the SDK,
 // in which may stand what a program for credentials has printed.
-type credentialsError struct{ text string }
+type credentialsError struct {
+	text string
+	none bool // there are none at all
+}
 
 func (e *credentialsError) Error() string { return e.text }
+
+// Is makes the want of credentials ErrNoCredentials.
+func (e *credentialsError) Is(target error) bool { return e.none && target == ErrNoCredentials }
 
 func explainCredentials(err error, profile string) error {
 	login := "aws sso login"
@@ -129,17 +135,17 @@ func explainCredentials(err error, profile string) error {
 	var op *smithy.OperationError
 	switch {
 	case errors.As(err, &sso):
-		return &credentialsError{"the SSO session has expired: run " + login}
+		return &credentialsError{text: "the SSO session has expired: run " + login}
 	case errors.As(err, &api) && (api.ErrorCode() == "UnauthorizedException" || api.ErrorCode() == "ForbiddenException"):
-		return &credentialsError{"the SSO session is no longer valid: run " + login}
+		return &credentialsError{text: "the SSO session is no longer valid: run " + login}
 	case errors.As(err, &api):
-		return &credentialsError{fmt.Sprintf("AWS gave no credentials: %s (%s); see AWS_PROFILE and ~/.aws/config", oneLine(api.ErrorMessage()), api.ErrorCode())}
+		return &credentialsError{text: fmt.Sprintf("AWS gave no credentials: %s (%s); see AWS_PROFILE and ~/.aws/config", oneLine(api.ErrorMessage()), api.ErrorCode())}
 	case errors.As(err, &process):
-		return &credentialsError{"the credential_process of ~/.aws/config failed: run it by hand to see why"}
+		return &credentialsError{text: "the credential_process of ~/.aws/config failed: run it by hand to see why"}
 	case errors.As(err, &op) && op.ServiceID != "ec2imds": // that one is asked last, on every machine
-		return &credentialsError{"AWS " + op.ServiceID + " could not be reached for credentials"}
+		return &credentialsError{text: "AWS " + op.ServiceID + " could not be reached for credentials"}
 	case strings.Contains(err.Error(), "SSO token"):
-		return &credentialsError{"there is no SSO session: run " + login} // the SDK has no type for it
+		return &credentialsError{text: "there is no SSO session: run " + login} // the SDK has no type for it
 	}
-	return &credentialsError{noCredentials}
+	return &credentialsError{text: noCredentials, none: true}
 }

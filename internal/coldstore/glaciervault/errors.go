@@ -46,7 +46,7 @@ func classify(ctx context.Context, err error) error {
 	}
 	var creds *credentialsError
 	if errors.As(err, &creds) {
-		return &serviceError{text: creds.text}
+		return &serviceError{text: creds.text, kinds: []error{creds}}
 	}
 	status := 0
 	var resp *smithyhttp.ResponseError

@@ -1,0 +1,97 @@
+// Package adopt is the use case of taking over what other programs left: it reads their state and
+// records it in the catalog, so that nothing is uploaded again and what is stored is found. One file
+// a program; it owns their formats and knows nothing of how vaults are reached.
+package adopt
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/firn-backup/firn/internal/catalog"
+)
+
+// Tool is a program whose state can be taken over.
+type Tool struct {
+	Name  string // on the command line
+	Short string // for help
+	Long  string
+	File  string // what its file is, in capitals for help
+	// Flags are those that it wants of the command line, of the names in Options.
+	Flags []string
+	// Read reads a file and tells what it found. It changes nothing.
+	Read func(ctx context.Context, file string, o Options) (Found, error)
+}
+
+// Names of flags.
+const (
+	FlagRegion  = "region"
+	FlagAccount = "account"
+	FlagKey     = "key"
+	FlagVault   = "vault"
+)
+
+// Tools are all that there are: a new one gets a line here.
+func Tools() []Tool {
+	return []Tool{
+		glacierCLI(),
+	}
+}
+
+// Options are what the command line said.
+type Options struct {
+	Keys []string // access keys whose records are wanted; empty: the only one
+	// VaultURL is the URL, as in the catalog, of a vault that the program knows by a name.
+	VaultURL func(ctx context.Context, name string) (string, error)
+}
+
+// Found is what a program knew.
+type Found struct {
+	Archives []catalog.ArchiveRecord
+	Notices  []string // for people
+}
+
+// Result says what became of what was found.
+type Result struct {
+	Archives int64 // found
+	Deleted  int64 // of them, deleted already
+	Added    int64 // not known before
+	Vaults   []string
+	Notices  []string
+}
+
+// Run takes over what a program left in a file. It may be repeated. With dry nothing is recorded.
+func Run(ctx context.Context, t Tool, file string, o Options, db *catalog.DB, dry bool) (Result, error) {
+	var res Result
+	if db == nil || o.VaultURL == nil {
+		return res, errors.New("adopt: an option is missing")
+	}
+	f, err := t.Read(ctx, file, o)
+	if err != nil {
+		return res, err
+	}
+	res.Notices, res.Archives = f.Notices, int64(len(f.Archives))
+	seen := map[string]bool{}
+	for _, r := range f.Archives {
+		if !r.DeletedAt.IsZero() {
+			res.Deleted++
+		}
+		if !seen[r.Vault] {
+			seen[r.Vault] = true
+			res.Vaults = append(res.Vaults, r.Vault)
+		}
+	}
+	if dry {
+		return res, nil
+	}
+	res.Added, err = db.AdoptArchives(ctx, f.Archives)
+	return res, err
+}
+
+// unixTime is a time of so many seconds, with a fraction perhaps; zero where there is none.
+func unixTime(s float64) time.Time {
+	if !(s > 0 && s < 1e11) {
+		return time.Time{}
+	}
+	return time.UnixMilli(int64(s * 1000)).UTC()
+}

@@ -1,0 +1,191 @@
+package adopt
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	_ "modernc.org/sqlite" // the driver
+
+	"github.com/firn-backup/firn/internal/catalog"
+	"github.com/firn-backup/firn/internal/coldstore"
+	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/treehash"
+)
+
+// glacierCLI is glacier-cli, and its fork, which keeps hashes too: one table in SQLite.
+func glacierCLI() Tool {
+	return Tool{
+		Name:  "glacier-cli",
+		Short: "Take over the cache of glacier-cli, or of its fork",
+		Long: `Take over the cache database of glacier-cli, ~/.cache/glacier-cli/db, or of its fork
+by vbourachot: the archives that it knows become known here, with their names. The
+cache says neither in which region its vaults are nor how large archives are: --region
+tells the first, and the vault itself the second when it is asked.`,
+		File:  "FILE",
+		Flags: []string{FlagRegion, FlagAccount, FlagKey, FlagVault},
+		Read:  readGlacierCLI,
+	}
+}
+
+func readGlacierCLI(ctx context.Context, file string, o Options) (Found, error) {
+	var f Found
+	db, err := openForeign(file)
+	if err != nil {
+		return f, err
+	}
+	defer db.Close() // it was only read
+	columns, err := columnsOf(ctx, db, "archive")
+	if err == nil {
+		for _, c := range []string{"id", "name", "vault", "key", "last_seen_upstream", "created_here", "deleted_here"} {
+			if !slices.Contains(columns, c) {
+				err = failure.Errorf(failure.Usage, "there is no table archive with a column %s: this is not the cache of glacier-cli", c)
+				break
+			}
+		}
+	}
+	if err == nil {
+		f, err = cachedArchives(ctx, db, slices.Contains(columns, "hash"), o)
+	}
+	if err != nil {
+		return f, fmt.Errorf("read %s: %w", file, err)
+	}
+	return f, nil
+}
+
+// emptyHash is what the fork stored for every archive of archive upload: the SHA-256 of nothing.
+const emptyHash = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+// cacheRow is a row of the table archive. Times are REAL or INTEGER, whatever the column's type.
+type cacheRow struct {
+	id, name, vault, key, hash sql.NullString
+	seen, created, deleted     sql.NullFloat64
+}
+
+func cachedArchives(ctx context.Context, db *sql.DB, hashes bool, o Options) (Found, error) {
+	var f Found
+	hash := "NULL"
+	if hashes {
+		hash = "hash"
+	}
+	rows, err := db.QueryContext(ctx, `SELECT id, name, vault, key, `+hash+`, last_seen_upstream, created_here, deleted_here
+		FROM archive ORDER BY key, vault, id`)
+	if err != nil {
+		return f, err
+	}
+	defer rows.Close() // after an error; else it is at its end
+	byKey := map[string][]cacheRow{}
+	var keys []string
+	for rows.Next() {
+		var r cacheRow
+		if err := rows.Scan(&r.id, &r.name, &r.vault, &r.key, &r.hash, &r.seen, &r.created, &r.deleted); err != nil {
+			return f, err
+		}
+		if r.id.String == "" || r.vault.String == "" {
+			return f, failure.Errorf(failure.Damaged, "a row without an archive id or a vault")
+		}
+		if byKey[r.key.String] == nil {
+			keys = append(keys, r.key.String)
+		}
+		byKey[r.key.String] = append(byKey[r.key.String], r)
+	}
+	if err := rows.Err(); err != nil {
+		return f, err
+	}
+	wanted := o.Keys
+	switch {
+	case len(wanted) == 0 && len(keys) > 1:
+		return f, failure.Errorf(failure.Usage, "it has archives of several access keys, which may be of several accounts (%s): say with --key which are meant, once for each",
+			strings.Join(keys, ", "))
+	case len(wanted) == 0:
+		wanted = keys
+	}
+	urls := map[string]string{}
+	for _, key := range wanted {
+		if byKey[key] == nil {
+			return f, failure.Errorf(failure.NotFound, "it has no archives of access key %s", key)
+		}
+		for _, r := range byKey[key] {
+			name := r.vault.String
+			if urls[name] == "" {
+				if urls[name], err = o.VaultURL(ctx, name); err != nil {
+					return f, fmt.Errorf("vault %s: %w", name, err)
+				}
+			}
+			a, notice := r.record(urls[name])
+			f.Archives = append(f.Archives, a)
+			if notice != "" {
+				f.Notices = append(f.Notices, notice)
+			}
+		}
+	}
+	return f, nil
+}
+
+// record is what a row says. Rows learnt from an inventory have a created_here too, which is when they were
+// learnt: the archive is not younger than that.
+func (r *cacheRow) record(vault string) (catalog.ArchiveRecord, string) {
+	notice := ""
+	a := catalog.ArchiveRecord{
+		Vault: vault, SeenAsOf: unixTime(r.seen.Float64), DeletedAt: unixTime(r.deleted.Float64),
+		Archive: coldstore.Archive{ID: r.id.String, Description: r.name.String, Created: unixTime(r.created.Float64)},
+	}
+	if a.SeenAsOf.IsZero() {
+		a.UploadedAt = a.Created
+	}
+	if text := r.hash.String; text != "" && text != emptyHash {
+		h, err := treehash.Parse(text)
+		if err != nil {
+			notice = fmt.Sprintf("archive %s: its hash %q is not a tree hash and was left out", r.id.String, text)
+		}
+		a.TreeHash = h
+	}
+	return a, notice
+}
+
+// openForeign opens an SQLite file of another program, which is not changed.
+func openForeign(file string) (*sql.DB, error) {
+	path, err := filepath.Abs(file)
+	if err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, failure.Errorf(failure.NotFound, "there is no file %s", file)
+	case err != nil:
+		return nil, err
+	case info.IsDir():
+		return nil, failure.Errorf(failure.Usage, "%s is a directory, and not a database", file)
+	}
+	u := url.URL{Scheme: "file", Path: path, RawQuery: "mode=ro&_pragma=busy_timeout(5000)&_pragma=query_only(1)&_pragma=trusted_schema(0)"}
+	return sql.Open("sqlite", u.String())
+}
+
+// columnsOf lists the columns of a table; none where there is no such table.
+func columnsOf(ctx context.Context, db *sql.DB, table string) ([]string, error) {
+	rows, err := db.QueryContext(ctx, `SELECT name FROM pragma_table_info($1)`, table)
+	if err != nil {
+		return nil, failure.Wrap(failure.Usage, err)
+	}
+	defer rows.Close() // after an error; else it is at its end
+	var list []string
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, err
+		}
+		list = append(list, name)
+	}
+	if err := rows.Err(); err != nil { // not a database at all
+		return nil, failure.Wrap(failure.Usage, err)
+	}
+	return list, nil
+}

@@ -1,0 +1,72 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+
+	"github.com/firn-backup/firn/internal/coldstore"
+	"github.com/firn-backup/firn/internal/coldstore/glaciervault"
+	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/transfer"
+)
+
+// IsNoCredentials says whether err is the want of any credentials for a service.
+func IsNoCredentials(err error) bool { return errors.Is(err, glaciervault.ErrNoCredentials) }
+
+// RegionURL is that of an account's vaults in a region, and with a vault that vault's.
+func RegionURL(region, vault string) string {
+	u := url.URL{Scheme: glaciervault.Scheme, Host: region, Path: "/" + vault}
+	return u.String()
+}
+
+// AccountURL is the URL of a vault in a region with the number of the account in it, under which the
+// catalog knows it: the same name is another vault in another account, and an access key may be
+// replaced. The service is asked for the number once for each key. coldstore.ErrNotFound: it has no vault
+// to tell the number by.
+func (a *App) AccountURL(ctx context.Context, region, vault string) (string, error) {
+	number, err := a.AccountNumber(ctx, region, vault)
+	if err != nil {
+		return "", err
+	}
+	return WithAccount(region, vault, number)
+}
+
+// WithAccount is the URL of a vault of the account of that number. failure.Usage: it cannot be one.
+func WithAccount(region, vault, number string) (string, error) {
+	return canonicalURL(RegionURL(region, vault) + "?" + url.Values{"account": {number}}.Encode())
+}
+
+// AccountNumber is the number of the account of the credentials at hand, by what is remembered or by
+// asking a service for a vault of it.
+func (a *App) AccountNumber(ctx context.Context, region, vault string) (string, error) {
+	acc, err := a.OpenAccount(ctx, RegionURL(region, ""))
+	if err != nil {
+		return "", err
+	}
+	t, ok := acc.(coldstore.AccountTeller)
+	if !ok {
+		return "", failure.Errorf(failure.Usage, "%s: there are no accounts", RegionURL(region, ""))
+	}
+	caller, err := t.Caller(ctx)
+	if err != nil {
+		return "", err
+	}
+	db, err := a.Catalog(ctx, true)
+	if err != nil {
+		return "", err
+	}
+	number, err := db.Account(ctx, caller)
+	if err != nil || number != "" {
+		return number, err
+	}
+	err = transfer.Retry(ctx, opening(), func() error {
+		number, err = t.AccountNumber(ctx, vault)
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("find out the number of the account: %w", err)
+	}
+	return number, db.PutAccount(ctx, caller, number)
+}
