@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/bmatcuk/doublestar/v4"
 	"github.com/spf13/cobra"
 
 	"github.com/firn-backup/firn/internal/app"
@@ -17,6 +16,7 @@ import (
 	"github.com/firn-backup/firn/internal/coldstore"
 	"github.com/firn-backup/firn/internal/cost"
 	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/foreign"
 	"github.com/firn-backup/firn/internal/plain"
 	"github.com/firn-backup/firn/internal/units"
 )
@@ -56,31 +56,7 @@ func (c *command) plainVault(cmd *cobra.Command, vault string) (*app.App, *plain
 	return a, &plain.Vault{Store: store, Catalog: db, URL: url, Now: a.Now}, nil
 }
 
-// jsonArchive is one archive. docs/reference/archive-commands.md.
-type jsonArchive struct {
-	Vault       string  `json:"vault"`
-	Archive     string  `json:"archive"`
-	Name        string  `json:"name,omitempty"`
-	Name64      []byte  `json:"name64,omitempty"`
-	Description string  `json:"description"`
-	Size        int64   `json:"size"`
-	TreeHash    string  `json:"tree_hash,omitempty"`
-	Created     *string `json:"created,omitempty"`
-	Seen        *string `json:"seen,omitempty"`
-	File        string  `json:"file,omitempty"`
-}
-
-func archiveJSON(r catalog.ArchiveRecord) jsonArchive {
-	j := jsonArchive{Vault: r.Vault, Archive: r.ID, Description: r.Description, Size: r.Size, Created: stampJSON(r.Created), Seen: stampJSON(r.SeenAsOf)}
-	p := pathJSON(r.Name)
-	j.Name, j.Name64 = p.Path, p.Path64
-	if !r.TreeHash.IsZero() {
-		j.TreeHash = r.TreeHash.String()
-	}
-	return j
-}
-
-// find finds archives by what they are called.
+// findArchives finds archives by what they are called.
 func (c *command) findArchives(ctx context.Context, v *plain.Vault, refs []string) ([]catalog.ArchiveRecord, error) {
 	var all []catalog.ArchiveRecord
 	for _, ref := range refs {
@@ -97,77 +73,6 @@ func (c *command) findArchives(ctx context.Context, v *plain.Vault, refs []strin
 		all = append(all, f.ArchiveRecord)
 	}
 	return all, nil
-}
-
-func newArchiveList(c *command) *cobra.Command {
-	var match, since, larger string
-	cmd := &cobra.Command{
-		Use:   "list VAULT",
-		Short: "List the archives of a vault",
-		Long: `List the archives of a vault, the oldest first. Of a vault whose listing takes hours it is what the catalog
-knows: what was uploaded here, and what the last firn vault sync saw.`,
-		Example: example("firn archive list photos", "firn archive list photos --match '*.iso' --since 2026-01-01 --larger 1GiB"),
-		Args:    args(1, 1, "one vault"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.listArchives(cmd, args[0], match, since, larger)
-		},
-	}
-	fs := cmd.Flags()
-	fs.StringVar(&match, "match", "", "only those whose names, or descriptions where they have none, fit the `GLOB`")
-	fs.StringVar(&since, "since", "", "only those that were stored at that `TIME` or later")
-	fs.StringVar(&larger, "larger", "", "only those of more than that `SIZE`")
-	return cmd
-}
-
-func (c *command) listArchives(cmd *cobra.Command, vault, match, since, larger string) error {
-	var from time.Time
-	var least int64 = -1
-	var err error
-	if match != "" && !doublestar.ValidatePattern(match) {
-		return usage("--match %s: not a pattern", match)
-	}
-	if since != "" {
-		if from, _, err = units.ParseTime(since, c.env.Now().Location()); err != nil {
-			return usage("--since: %v", err)
-		}
-	}
-	if larger != "" {
-		if least, err = units.ParseSize(larger); err != nil {
-			return usage("--larger: %v", err)
-		}
-	}
-	_, v, err := c.plainVault(cmd, vault)
-	if err != nil {
-		return err
-	}
-	fits := func(r catalog.ArchiveRecord) bool {
-		return (match == "" || doublestar.MatchUnvalidated(match, plain.Title(r)) || doublestar.MatchUnvalidated("**/"+match, plain.Title(r))) &&
-			(since == "" || !r.Created.Before(from)) && r.Size > least
-	}
-	var list *array
-	t := newTable(">SIZE", "CREATED", "ID", "NAME")
-	if c.json {
-		list = c.array()
-	}
-	err = v.Each(cmd.Context(), func(r catalog.ArchiveRecord) error {
-		if !fits(r) {
-			return nil
-		}
-		if c.json {
-			return list.add(archiveJSON(r))
-		}
-		t.row(units.Size(r.Size), c.stamp(r.Created), r.ID, shown(plain.Title(r)))
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	if c.json {
-		list.close()
-		return nil
-	}
-	t.print(c.output)
-	return nil
 }
 
 func newArchiveDelete(c *command) *cobra.Command {
@@ -250,8 +155,9 @@ func earlyFee(url string, y *plain.TooYoung, now time.Time) string {
 func newArchiveUploads(c *command) *cobra.Command {
 	var abort string
 	cmd := &cobra.Command{
-		Use:   "uploads VAULT",
-		Short: "List unfinished uploads, or give one up",
+		Use:         "uploads VAULT",
+		Annotations: lists(),
+		Short:       "List unfinished uploads, or give one up",
 		Long: `List the uploads of a vault that were begun and not finished, of Firn and of other programs. What they hold is
 charged for. Those of files go on when the same upload is started again.`,
 		Example: example("firn archive uploads photos", "firn archive uploads photos --abort ID"),
@@ -329,7 +235,11 @@ func interruptible(ctx context.Context, r io.Reader) io.Reader {
 
 // localName is the file that an archive is retrieved to where nothing else is said.
 func localName(r catalog.ArchiveRecord) string {
-	name := filepath.Base(filepath.FromSlash(strings.TrimRight(plain.Title(r), "/")))
+	title := plain.Title(r)
+	if _, ok := foreign.Decode(r.Description); ok && r.Name == "" { // it may come from another system
+		title = foreign.SafeName(title)
+	}
+	name := filepath.Base(filepath.FromSlash(strings.TrimRight(title, "/")))
 	if name == "." || name == ".." || name == "/" || strings.ContainsRune(name, 0) || len(name) > 200 {
 		name = r.ID
 	}

@@ -21,9 +21,9 @@ import (
 )
 
 type uploadFlags struct {
-	name, description, expect, part string
-	parallel                        int
-	limit                           limitFlag
+	name, description, expect, part, upload string
+	parallel                                int
+	limit                                   limitFlag
 }
 
 func newArchiveUpload(c *command) *cobra.Command {
@@ -37,7 +37,7 @@ The archive's id is printed.
 What comes from the standard input (-) has parts of 64 MiB, of which a vault of Amazon Glacier
 takes 10,000: 625 GiB. --expected-size makes parts large enough for more, and so does a name that is a key of
 git-annex with a size (SHA256E-s123456--…). A longer stream is refused as soon as that is certain.`,
-		Example: example("firn archive upload photos holiday.iso", "tar c / | firn archive upload photos - --name root.tar --expected-size 2TiB"),
+		Example: example("firn archive upload photos holiday.iso", "firn archive upload photos holiday.iso --upload-id ID", "tar c / | firn archive upload photos - --name root.tar --expected-size 2TiB"),
 		Args:    args(2, 2, "a vault and a file"),
 		RunE:    func(cmd *cobra.Command, args []string) error { return c.uploadArchive(cmd, args[0], args[1], f) },
 	}
@@ -46,13 +46,14 @@ git-annex with a size (SHA256E-s123456--…). A longer stream is refused as soon
 	fs.StringVar(&f.description, "description", "", "the `TEXT` that the vault keeps with it, printable ASCII (default: the name)")
 	fs.StringVar(&f.expect, "expected-size", "", "the `SIZE` that the standard input may come to")
 	fs.StringVar(&f.part, "part-size", "", "the `SIZE` of parts, a power of two of MiBs (default: by the archive's size)")
+	fs.StringVar(&f.upload, "upload-id", "", "go on with the unfinished upload of that `ID`, whoever began it; the bytes must be the same")
 	fs.IntVar(&f.parallel, "parallel", 0, "parts sent at a time (default 2; 1 of parts above 32 MiB)")
 	f.limit.add(cmd)
 	return cmd
 }
 
 func (f *uploadFlags) options() (plain.UploadOptions, error) {
-	o := plain.UploadOptions{Name: f.name, Description: f.description}
+	o := plain.UploadOptions{Name: f.name, Description: f.description, UploadID: f.upload}
 	var err error
 	if f.expect != "" {
 		if o.Expect, err = units.ParseSize(f.expect); err != nil {

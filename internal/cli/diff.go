@@ -17,8 +17,9 @@ import (
 
 func newDiff(c *command) *cobra.Command {
 	return &cobra.Command{
-		Use:   "diff SET@A [SET@B]",
-		Short: "Show what differs between two snapshots",
+		Use:         "diff SET@A [SET@B]",
+		Annotations: lists(),
+		Short:       "Show what differs between two snapshots",
 		Long: `Show what differs between two snapshots: + new, - gone, C content changed,
 T another type, m only owner, mode, times or the like changed. Nothing is read from the vault.
 Without SET@B, the newest snapshot is compared. @B alone is one of the same set.`,
@@ -79,7 +80,7 @@ func (c *command) diff(ctx context.Context, a *app.App, before, after string) er
 	if err != nil {
 		return err
 	}
-	list := c.array()
+	list := c.array(jsonDiff{})
 	counts := map[difference]int64{}
 	var grown int64
 	err = merge(ctx, db, before, after, func(x, y *snapshot.Entry) error {

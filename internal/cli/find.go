@@ -18,8 +18,9 @@ func newFind(c *command) *cobra.Command {
 	var sets []string
 	var ignoreCase bool
 	cmd := &cobra.Command{
-		Use:   "find PATTERN",
-		Short: "Find files in all snapshots",
+		Use:         "find PATTERN",
+		Annotations: lists(),
+		Short:       "Find files in all snapshots",
 		Long: `Find every version of the files, directories and links whose name matches a
 pattern, in all snapshots, and say from which snapshot to which each version is
 there. The pattern is that of a shell: * ? [a-z] {a,b}. One with a slash is
@@ -86,7 +87,7 @@ type foundIn struct {
 }
 
 func (c *command) find(ctx context.Context, a *app.App, sets []catalog.Set, match func(string) bool) error {
-	list := c.array()
+	list := c.array(jsonFound{})
 	found := 0
 	for _, set := range sets {
 		db, err := a.Catalog(ctx, false)

@@ -2,22 +2,26 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"github.com/firn-backup/firn/internal/app"
 	"github.com/firn-backup/firn/internal/coldstore"
+	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/units"
 )
 
 func newJob(c *command) *cobra.Command {
-	return parent("job", "Look at what vaults are asked for", "Look at the jobs of a vault: archives that are being made readable, and listings that are being made.", newJobList(c))
+	return parent("job", "Look at what vaults are asked for", "Look at the jobs of a vault: archives that are being made readable, and listings that are being made.", newJobList(c), newJobShow(c))
 }
 
 func newJobList(c *command) *cobra.Command {
 	return &cobra.Command{
-		Use:   "list [VAULT]",
-		Short: "List a vault's jobs",
+		Use:         "list [VAULT]",
+		Annotations: lists(),
+		Short:       "List a vault's jobs",
 		Long: `List the jobs that a vault knows, whoever began them; of vaults without jobs, the
 retrievals that the catalog knows. Without a vault, the default one.`,
 		Example: example("firn job list glacier://eu-west-1/photos"),
@@ -30,6 +34,71 @@ retrievals that the catalog knows. Without a vault, the default one.`,
 			return c.listJobs(cmd.Context(), a, url, store)
 		},
 	}
+}
+
+func newJobShow(c *command) *cobra.Command {
+	return &cobra.Command{
+		Use:     "show VAULT JOB",
+		Short:   "Show all that a vault tells of one job",
+		Long:    `Show all that a vault tells of one job, by its id: what it is for, how it stands, until when its result can be read.`,
+		Example: example("firn job show glacier://eu-west-1/photos HkF9p6o7yjhFx…"),
+		Args:    args(2, 2, "a vault and a job's id"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			a, url, store, err := c.openVault(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			j, err := oneJob(cmd.Context(), a, url, store, args[1])
+			if err != nil {
+				return err
+			}
+			out := jobJSON(&j)
+			if c.json {
+				return c.document(out)
+			}
+			t := &table{right: make([]bool, 2)}
+			for _, r := range [][2]string{
+				{"job", j.ID}, {"kind", out.Kind}, {"state", out.State}, {"message", j.Message}, {"description", j.Description},
+				{"requested", c.stamp(j.Requested)}, {"completed", c.stamp(j.Completed)}, {"readable until", c.stamp(j.Expires)},
+				{"archive", j.Archive}, {"size", units.Size(out.Size)}, {"range", rangeText(j.Range)}, {"tier", out.Tier}, {"tree hash", j.TreeHash},
+			} {
+				if r[1] != "" && r[1] != "-" {
+					t.row(r[0], clean(r[1]))
+				}
+			}
+			t.print(c.output)
+			return nil
+		},
+	}
+}
+
+func rangeText(r coldstore.Range) string {
+	if r.IsWhole() {
+		return ""
+	}
+	return fmt.Sprintf("%d-%d", r.Offset, r.Offset+r.Size-1)
+}
+
+// oneJob is a job by its id.
+func oneJob(ctx context.Context, a *app.App, url string, store coldstore.Store, id string) (coldstore.Job, error) {
+	if l, ok := store.(coldstore.JobLister); ok {
+		var j coldstore.Job
+		err := administer(ctx, func() (err error) { j, err = l.DescribeJob(ctx, id); return err })
+		if errors.Is(err, coldstore.ErrNotFound) {
+			err = failure.Wrap(failure.NotFound, fmt.Errorf("%s has no job %s", url, id))
+		}
+		return j, err
+	}
+	jobs, err := catalogJobs(ctx, a, url, store)
+	for _, j := range jobs {
+		if j.ID == id {
+			return j, nil
+		}
+	}
+	if err == nil {
+		err = failure.Errorf(failure.NotFound, "the catalog knows of no retrieval %s from %s", id, url)
+	}
+	return coldstore.Job{}, err
 }
 
 // jsonJob is one job. docs/reference/vault-commands.md.

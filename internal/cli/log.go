@@ -18,8 +18,9 @@ import (
 func newLog(c *command) *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
-		Use:   "log [RUN | SET]",
-		Short: "List runs, or show the lines of one",
+		Use:         "log [RUN | SET]",
+		Annotations: lists(),
+		Short:       "List runs, or show the lines of one",
 		Long: `List what ran, newest first: all of it, or what concerned a set. With the id of a
 run, show the lines that it wrote. They are kept in the state directory.`,
 		Example: example("firn log", "firn log Documents", "firn log 01JD8ZQ4T1ABCDEFGHJKMNPQRS"),

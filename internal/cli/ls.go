@@ -20,8 +20,9 @@ type lsOptions struct {
 func newLs(c *command) *cobra.Command {
 	var o lsOptions
 	cmd := &cobra.Command{
-		Use:   "ls SET[@WHEN] [PATH…]",
-		Short: "List what a snapshot holds",
+		Use:         "ls SET[@WHEN] [PATH…]",
+		Annotations: lists(),
+		Short:       "List what a snapshot holds",
 		Long: `List the entries of a snapshot, or those at and below the given paths. Nothing is
 read from the vault. In names, control characters and bytes that are not UTF-8
 are shown as \n, \t and \xNN, and a backslash as two; --null and --json give
@@ -63,7 +64,7 @@ func (c *command) ls(ctx context.Context, a *app.App, arg string, paths []string
 		}
 		q.Under = append(q.Under, found)
 	}
-	list := c.array()
+	list := c.array(jsonEntry{})
 	err = db.Entries(ctx, snap.ID, q, func(e snapshot.Entry) error {
 		switch {
 		case o.depth > 0 && depthBelow(e.Path, q.Under) > o.depth:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 	"strings"
 	"sync"
 	"unicode"
@@ -30,6 +31,7 @@ type output struct {
 	stdout  io.Writer
 	stderr  io.Writer
 	json    bool
+	csv     bool // what would be JSON is CSV
 	quiet   bool
 	verbose bool
 	bar     *bar // drawn at present; nil: none
@@ -55,6 +57,9 @@ func (o *output) write(s string) {
 
 // document writes v as one indented JSON document.
 func (o *output) document(v any) error {
+	if o.csv {
+		return o.csvDocument(v)
+	}
 	return o.encode(v, "  ")
 }
 
@@ -83,15 +88,24 @@ func marshal(v any, indent string) (string, error) {
 }
 
 // array writes the elements of one JSON array as they come, so that a list of
-// millions needs no memory. close ends it.
+// millions needs no memory. close ends it. All elements are structs of one type.
 type array struct {
 	o *output
 	n int
 }
 
-func (o *output) array() *array { return &array{o: o} }
+// array begins one whose elements are like sample.
+func (o *output) array(sample any) *array {
+	if o.csv {
+		_ = o.csvHeader(reflect.TypeOf(sample)) // a failed write is kept
+	}
+	return &array{o: o}
+}
 
 func (a *array) add(v any) error {
+	if a.o.csv {
+		return a.o.csvRow(reflect.ValueOf(v))
+	}
 	text, err := marshal(v, "")
 	if err != nil {
 		return err
@@ -106,6 +120,9 @@ func (a *array) add(v any) error {
 }
 
 func (a *array) close() {
+	if a.o.csv {
+		return
+	}
 	if a.n == 0 {
 		a.o.printf("[]\n")
 		return

@@ -42,8 +42,8 @@ type command struct {
 }
 
 type globals struct {
-	config, catalog, logFile, logLevel, now string
-	logFileSet                              bool
+	config, catalog, logFile, logLevel, now, format string
+	logFileSet                                      bool
 }
 
 // Run runs one command line and returns the exit code.
@@ -96,6 +96,7 @@ stores are standard streams: tar, compressed by zstd, encrypted by age.
 	f.StringVar(&c.global.config, "config", "", "config `FILE`; empty: none (default ~/.config/firn/config.toml)")
 	f.StringVar(&c.global.catalog, "catalog", "", "catalog `FILE` (default ~/.local/state/firn/catalog.db)")
 	f.BoolVar(&c.output.json, "json", false, "print JSON: one document for lists, a line an event for long runs")
+	f.StringVar(&c.global.format, "format", "", "print lists as `FORM`: table, csv or json")
 	f.BoolVarP(&c.output.quiet, "quiet", "q", false, "print warnings and errors only")
 	f.BoolVarP(&c.output.verbose, "verbose", "v", false, "print a line for each file or archive")
 	f.StringVar(&c.global.logFile, "log-file", "", "also append the run's log to `FILE`; empty: none")
@@ -194,6 +195,9 @@ func (c *command) prepare(cmd *cobra.Command, _ []string) error {
 		}
 	})
 	if err != nil {
+		return err
+	}
+	if err := c.setFormat(cmd); err != nil {
 		return err
 	}
 	c.global.logFileSet = cmd.Flags().Changed("log-file")

@@ -13,9 +13,10 @@ import (
 
 func newSnapshots(c *command) *cobra.Command {
 	return &cobra.Command{
-		Use:     "snapshots [SET]",
-		Aliases: []string{"snapshot"},
-		Short:   "List snapshots",
+		Use:         "snapshots [SET]",
+		Annotations: lists(),
+		Aliases:     []string{"snapshot"},
+		Short:       "List snapshots",
 		Long: `List the snapshots of a set, or of all sets, oldest first. ENTRIES and SIZE are
 of the whole tree as it was, STORED is what the snapshot takes in the vault.`,
 		Example: example("firn snapshots", "firn snapshots Documents --json"),

@@ -15,8 +15,9 @@ import (
 
 func newTreehash(c *command) *cobra.Command {
 	return &cobra.Command{
-		Use:   "treehash FILE…",
-		Short: "Print the SHA-256 tree hashes of files",
+		Use:         "treehash FILE…",
+		Annotations: lists(),
+		Short:       "Print the SHA-256 tree hashes of files",
 		Long: `Print the SHA-256 tree hash of each file, as Amazon Glacier computes it and as
 Firn's catalog and manifests hold it. The form is that of sha256sum. "-" is the
 standard input.`,

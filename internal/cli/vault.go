@@ -76,8 +76,9 @@ type vaultContent struct {
 
 func newVaultList(c *command) *cobra.Command {
 	return &cobra.Command{
-		Use:   "list [glacier://REGION]",
-		Short: "List the vaults that are known here, or those of an account",
+		Use:         "list [glacier://REGION]",
+		Annotations: lists(),
+		Short:       "List the vaults that are known here, or those of an account",
 		Long: `List the default vault, those of the config file, and those that sets of the catalog go to.
 With a region, or a vault of it, list all vaults that the account has there.`,
 		Example: example("firn vault list", "firn vault list glacier://eu-west-1"),

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -106,6 +108,9 @@ func (c *command) syncSummary(url string, r reconcile.Result) string {
 			text += ", " + count(x.n) + " " + x.what
 		}
 	}
+	for _, tool := range slices.Sorted(maps.Keys(r.Tools)) {
+		text += fmt.Sprintf(", %s by %s", count(r.Tools[tool]), tool)
+	}
 	return text
 }
 
@@ -120,6 +125,7 @@ type jsonSync struct {
 	Newer    int64            `json:"newer"`
 	Deleted  int64            `json:"deleted"`
 	Found    map[string]int64 `json:"found"`
+	Tools    map[string]int64 `json:"tools,omitempty"`
 }
 
 func syncJSON(url string, r reconcile.Result) jsonSync {
@@ -127,6 +133,12 @@ func syncJSON(url string, r reconcile.Result) jsonSync {
 		Deleted: r.Dropped, Found: map[string]int64{}}
 	for k, n := range r.Found {
 		j.Found[string(k)] = n
+	}
+	for k, n := range r.Tools {
+		if j.Tools == nil {
+			j.Tools = map[string]int64{}
+		}
+		j.Tools[string(k)] = n
 	}
 	return j
 }

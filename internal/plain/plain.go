@@ -16,6 +16,7 @@ import (
 	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/internal/coldstore"
 	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/foreign"
 	"github.com/firn-backup/firn/internal/transfer"
 )
 
@@ -47,8 +48,19 @@ func (v *Vault) check() error {
 	return nil
 }
 
-// Title is what an archive is called: its name, else its description, else its id.
-func Title(r catalog.ArchiveRecord) string { return cmp.Or(r.Name, r.Description, r.ID) }
+// Title is what an archive is called: its name, else what the tool that stored it wrote into its description, else the
+// description, else its id.
+func Title(r catalog.ArchiveRecord) string {
+	return cmp.Or(r.Name, strings.TrimSpace(foreign.Name(r.Description)), r.ID)
+}
+
+// Called says that an archive goes by a name: it has that name or, where it has none, its description says so.
+func Called(r catalog.ArchiveRecord, name string) bool {
+	if r.Name != "" {
+		return r.Name == name
+	}
+	return r.Description == name || r.Description == Describe(name) || name != "" && foreign.Name(r.Description) == name
+}
 
 // Describe is the description of an archive of that name: the name itself where it can be
 // one, else with what cannot be in it as %XX.
@@ -201,7 +213,7 @@ func (v *Vault) Find(ctx context.Context, ref string) (Found, error) {
 		if !isName && r.ID == id {
 			byID.ArchiveRecord, foundID = r, true
 		}
-		if !isID && (r.Name == name || r.Name == "" && (r.Description == name || r.Description == Describe(name))) {
+		if !isID && Called(r, name) {
 			if foundName {
 				byName.Same++
 			}

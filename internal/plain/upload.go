@@ -23,6 +23,9 @@ type UploadOptions struct {
 	PartSize    int64  // bytes; 0: by the size
 	Expect      int64  // bytes that a stream comes to; 0: by the name, where that is a key of git-annex, else not known
 	Transfer    transfer.Options
+	// UploadID is an unfinished upload to go on with, whoever began it. Its parts must be of the same bytes; it
+	// prescribes PartSize and Description, and stays if anything fails.
+	UploadID string
 
 	Read    func(bytes int64)      // bytes read of the file; may be nil
 	Resumed func(parts, all int64) // an interrupted upload goes on, with so many bytes there; may be nil
@@ -53,6 +56,12 @@ func (v *Vault) File(ctx context.Context, path string, o UploadOptions) (coldsto
 	if err != nil {
 		return none, err
 	}
+	var begun coldstore.Upload
+	if o.UploadID != "" {
+		if begun, err = v.begun(ctx, &o); err != nil {
+			return none, err
+		}
+	}
 	if err := o.describe(filepath.Base(path)); err != nil {
 		return none, err
 	}
@@ -82,7 +91,10 @@ func (v *Vault) File(ctx context.Context, path string, o UploadOptions) (coldsto
 	}
 	j := catalog.FileUpload{
 		Vault: v.URL, Path: path, Size: size, MTime: info.ModTime().UTC(), PartSize: o.Transfer.PartSize,
-		Name: o.Name, Description: o.Description, Begun: v.Now(),
+		Name: o.Name, Description: o.Description, Begun: v.Now(), UploadID: begun.ID,
+	}
+	if begun.ID != "" {
+		return v.goOn(ctx, f, j, o)
 	}
 	return v.file(ctx, f, j, o)
 }
@@ -186,6 +198,9 @@ func (v *Vault) send(ctx context.Context, f *os.File, j catalog.FileUpload, o Up
 		var there int64
 		for _, p := range t.Have {
 			there += p.Size
+			if p.Offset+p.Size > j.Size {
+				return none, transfer.ErrOtherParts
+			}
 		}
 		if o.Resumed != nil {
 			o.Resumed(there, j.Size)
@@ -252,6 +267,13 @@ func (v *Vault) Stream(ctx context.Context, r io.Reader, o UploadOptions) (colds
 	if err := v.check(); err != nil {
 		return none, err
 	}
+	var begun coldstore.Upload
+	if o.UploadID != "" {
+		var err error
+		if begun, err = v.begun(ctx, &o); err != nil {
+			return none, err
+		}
+	}
 	if err := o.describe(""); err != nil {
 		return none, err
 	}
@@ -275,6 +297,9 @@ func (v *Vault) Stream(ctx context.Context, r io.Reader, o UploadOptions) (colds
 	}
 	if o.Expect > most {
 		return none, tooMuch(units.Size(o.Expect) + " are expected, more")
+	}
+	if begun.ID != "" {
+		return v.streamOn(ctx, r, begun, o)
 	}
 	a := coldstore.NewArchive{Description: o.Description}
 	u := transfer.NewUpload(ctx, v.Store, a, o.Transfer)

@@ -9,6 +9,7 @@ import (
 	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/internal/coldstore"
 	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/foreign"
 	"github.com/firn-backup/firn/internal/manifest"
 )
 
@@ -58,6 +59,8 @@ type Result struct {
 	Newer    int64 // uploaded here after the listing was made: kept
 	Dropped  int64 // deleted here, and gone from the listing now
 	Found    map[Kind]int64
+	// Tools are the other programs that stored what is listed, as far as descriptions tell, and how many archives each.
+	Tools map[foreign.Tool]int64
 }
 
 type run struct {
@@ -90,7 +93,7 @@ func Sync(ctx context.Context, o Options) (Result, error) {
 	if o.Sleep == nil {
 		o.Sleep = sleep
 	}
-	r := &run{o: o, res: Result{Found: map[Kind]int64{}}}
+	r := &run{o: o, res: Result{Found: map[Kind]int64{}, Tools: map[foreign.Tool]int64{}}}
 	if o.Catalog == nil || o.Store == nil || o.Now == nil || o.Vault == "" {
 		return r.res, errors.New("sync: an option is missing")
 	}
@@ -266,6 +269,11 @@ func (r *run) one(ctx context.Context, s catalog.ArchiveState) error {
 			f.Size = s.Record.Size
 		}
 		r.found(f)
+	}
+	if s.Listed != nil {
+		if f, ok := foreign.Decode(s.Listed.Description); ok {
+			r.res.Tools[f.Tool]++
+		}
 	}
 	if s.Listed != nil && s.Snapshot == "" && (s.Record == nil || s.Record.DeletedAt.IsZero()) {
 		r.stray(s.Listed)
