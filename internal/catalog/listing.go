@@ -343,7 +343,9 @@ func (d *DB) eachNeeded(ctx context.Context, vault string, fn func(archive, snap
 		return fn(archive, snap)
 	}, `SELECT v.archive AS archive, s.id FROM volumes v JOIN snapshots s ON s.num = v.snap WHERE s.vault = $1
 		UNION ALL SELECT s.manifest_archive AS archive, s.id FROM snapshots s WHERE s.vault = $1 AND s.manifest_archive IS NOT NULL
-		ORDER BY 1`, blob(vault))
+		UNION ALL SELECT i.archive AS archive, 'item ' || i.set_id FROM items i WHERE i.vault = $1 AND i.archive <> $2 AND i.deleted = ''
+		UNION ALL SELECT r.listing AS archive, r.id FROM item_runs r WHERE r.vault = $1 AND r.listing <> $2
+		ORDER BY 1`, blob(vault), []byte{})
 }
 
 // NeededArchives calls fn, in the order of ids, for every archive that a snapshot of the catalog, or an attempt
@@ -364,7 +366,9 @@ func (d *DB) NeededArchives(ctx context.Context, vault string, fn func(archive, 
 func (d *DB) NeededBy(ctx context.Context, vault, archive string) (string, error) {
 	var snap string
 	err := d.b.Read.QueryRowContext(ctx, `SELECT s.id FROM volumes v JOIN snapshots s ON s.num = v.snap WHERE s.vault = $1 AND v.archive = $2
-		UNION ALL SELECT s.id FROM snapshots s WHERE s.vault = $1 AND s.manifest_archive = $2 LIMIT 1`, blob(vault), blob(archive)).Scan(&snap)
+		UNION ALL SELECT s.id FROM snapshots s WHERE s.vault = $1 AND s.manifest_archive = $2
+		UNION ALL SELECT 'item ' || i.set_id FROM items i WHERE i.vault = $1 AND i.archive = $2 AND i.deleted = ''
+		UNION ALL SELECT r.id FROM item_runs r WHERE r.vault = $1 AND r.listing = $2 LIMIT 1`, blob(vault), blob(archive)).Scan(&snap)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", nil
 	}

@@ -98,6 +98,9 @@ func (d *DB) RemoveSet(ctx context.Context, id string) error {
 				return err
 			}
 		}
+		if err := removeItems(ctx, tx, id); err != nil {
+			return err
+		}
 		n, err := affected(tx.ExecContext(ctx, `DELETE FROM sets WHERE id = $1`, id))
 		if err == nil && n == 0 {
 			err = failure.Errorf(failure.NotFound, "no set %s", id)

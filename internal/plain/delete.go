@@ -78,11 +78,29 @@ func (v *Vault) notNeeded(ctx context.Context, list []catalog.ArchiveRecord) err
 	for _, r := range list {
 		wanted[r.ID] = r
 	}
+	err := v.Catalog.ItemArchives(ctx, v.URL, nil, func(i catalog.Item) error {
+		if r, ok := wanted[i.Archive.Archive]; ok && i.Until == 0 {
+			return failure.Errorf(failure.Usage, "archive %s is the current version of %s of a set", Title(r), i.Path)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
 	sets, err := v.Catalog.Sets(ctx)
 	if err != nil {
 		return err
 	}
 	for _, set := range sets {
+		runs, err := v.Catalog.ItemRuns(ctx, set.ID)
+		if err != nil {
+			return err
+		}
+		for _, run := range runs {
+			if r, ok := wanted[run.Index.Archive]; ok && run.Index.Archive != "" && !run.IndexGone && run.Vault == v.URL {
+				return failure.Errorf(failure.Usage, "archive %s tells what is in the archives of set %s", Title(r), set.Name)
+			}
+		}
 		snaps, err := v.Catalog.Snapshots(ctx, set.ID)
 		if err != nil {
 			return err

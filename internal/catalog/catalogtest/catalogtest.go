@@ -66,6 +66,7 @@ func Run(t *testing.T, target Target) {
 		{"ArchivesCalled", testCalled},
 		{"Deletions", testDeletions},
 		{"Adopt", testAdopt},
+		{"Items", testItems},
 		{"Histories", testHistories},
 	} {
 		t.Run(c.name, func(t *testing.T) {
