@@ -32,6 +32,8 @@ type Options struct {
 
 	// Notice shows a line to the user. Nil: nobody.
 	Notice func(string)
+	// Warn shows a line about something that is not as it should be. Nil: nobody.
+	Warn func(string)
 	// Ask asks the user for a passphrase. Nil: there is nobody to ask.
 	Ask func(prompt string) ([]byte, error)
 }
@@ -58,6 +60,9 @@ func New(o Options) (*App, error) {
 	}
 	if o.Notice == nil {
 		o.Notice = func(string) {}
+	}
+	if o.Warn == nil {
+		o.Warn = func(string) {}
 	}
 	if o.WorkingDir == "" {
 		wd, err := os.Getwd()

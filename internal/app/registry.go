@@ -150,6 +150,9 @@ func (a *App) VaultURL(nameOrURL string) (string, error) {
 // ErrNoVault says that there is no vault at a URL.
 var ErrNoVault = errors.New("there is no vault")
 
+// ErrBroken says that a vault is there, and damaged as such.
+var ErrBroken = localdir.ErrBroken
+
 // OpenStore opens the vault at a URL. The default vault is made where it does
 // not exist and mayCreate is set; any other that does not exist is ErrNoVault, of
 // kind failure.NotFound.

@@ -28,25 +28,43 @@ type Run struct {
 	*slog.Logger
 	ID string
 
-	app   *App
-	row   catalog.Run
-	files []*os.File
+	app      *App
+	row      catalog.Run
+	files    []*os.File
+	optional bool // the run goes on without a record
+}
+
+// BeginReading is BeginRun for a command that needs to write nothing of Firn's own, such as a restore: where
+// log and row cannot be made, there is a warning and the run goes on.
+func (a *App) BeginReading(ctx context.Context, command, set string) (*Run, error) {
+	return a.beginRun(ctx, command, set, true)
 }
 
 // BeginRun opens the run's log and makes its row. set may be empty. End it.
 func (a *App) BeginRun(ctx context.Context, command, set string) (*Run, error) {
+	return a.beginRun(ctx, command, set, false)
+}
+
+func (a *App) beginRun(ctx context.Context, command, set string, optional bool) (*Run, error) {
 	id, err := snapshot.NewID(time.Now(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("begin run: %w", err)
 	}
-	r := &Run{ID: id, app: a, row: catalog.Run{ID: id, Command: command, Set: set, Started: a.Now()}}
+	r := &Run{ID: id, app: a, row: catalog.Run{ID: id, Command: command, Set: set, Started: a.Now()}, optional: optional}
 	if err := r.openLogs(); err != nil {
 		r.closeLogs()
 		return nil, fmt.Errorf("begin run: %w", err)
 	}
 	db, err := a.Catalog(ctx, true)
 	if err == nil {
+		if db.ReadOnly() && optional {
+			a.o.Warn("the catalog " + a.Paths.Catalog + " cannot be written: this run is not recorded in it, nor what it asks the vault for")
+		}
 		err = db.PutRun(ctx, r.row)
+	}
+	if err != nil && optional && ctx.Err() == nil && failure.KindOf(err) != failure.Damaged {
+		a.o.Warn("this run is not recorded: " + err.Error())
+		err = nil
 	}
 	if err != nil {
 		r.closeLogs()
@@ -61,22 +79,29 @@ func (r *Run) openLogs() error {
 	if err != nil {
 		return err
 	}
-	if err := durable.MkdirAll(r.app.Paths.Runs, 0o700); err != nil {
+	var out []io.Writer
+	open := func(name string) error {
+		f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err == nil {
+			r.files = append(r.files, f)
+			out = append(out, f)
+		}
 		return err
 	}
-	r.app.dropOldLogs()
-	names := []string{r.app.runLog(r.ID)}
-	if f := r.app.logFile(); f != "" {
-		names = append(names, f)
+	err = durable.MkdirAll(r.app.Paths.Runs, 0o700)
+	if err == nil {
+		r.app.dropOldLogs()
+		err = open(r.app.runLog(r.ID))
 	}
-	var out []io.Writer
-	for _, name := range names {
-		f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-		if err != nil {
-			return err
-		}
-		r.files = append(r.files, f)
-		out = append(out, f)
+	if err != nil && r.optional {
+		r.app.o.Warn("there is no log of this run: " + err.Error())
+		err = nil
+	}
+	if f := r.app.logFile(); err == nil && f != "" {
+		err = open(f)
+	}
+	if err != nil {
+		return err
 	}
 	r.Logger = slog.New(slog.NewTextHandler(io.MultiWriter(out...), &slog.HandlerOptions{Level: level}))
 	return nil
@@ -133,6 +158,9 @@ func (r *Run) End(ctx context.Context, exit int, summary string) error {
 	db, err := r.app.Catalog(ctx, true)
 	if err == nil {
 		err = db.PutRun(ctx, r.row)
+	}
+	if r.optional {
+		return r.closeLogs() // who could not begin the record was told, and its end is worth no failure
 	}
 	return errors.Join(err, r.closeLogs())
 }

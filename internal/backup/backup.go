@@ -21,6 +21,7 @@ import (
 	"github.com/firn-backup/firn/internal/snapshot"
 	"github.com/firn-backup/firn/internal/source"
 	"github.com/firn-backup/firn/internal/transfer"
+	"github.com/firn-backup/firn/internal/units"
 )
 
 // Options say what to back up, how, and where to. Catalog, Tree, Set, Compress,
@@ -155,8 +156,8 @@ func runOnce(ctx context.Context, o Options, evenSame bool) (Result, error) {
 		return r.res, err
 	}
 	if r.res.Problems > 0 {
-		return r.res, failure.Errorf(failure.Partial, "%s: %d problems; the snapshot is stored and lists them",
-			o.Set.Name, r.res.Problems)
+		return r.res, failure.Errorf(failure.Partial, "%s: %s; the snapshot is stored and lists what was met",
+			o.Set.Name, units.Count(r.res.Problems, "problem"))
 	}
 	return r.res, nil
 }

@@ -54,12 +54,20 @@ type Backend struct {
 
 	// Explain turns the database's own errors into failures with a kind. Nil: as they are.
 	Explain func(error) error
+
+	// ReadOnly says that nothing can be written: Write is nil then, and so are Fsync and NoFsync.
+	ReadOnly bool
 }
+
+// ErrReadOnly is what changing a catalog that can only be read fails with. Retrievals are
+// remembered by such a catalog until it is closed, and runs not at all.
+var ErrReadOnly = errors.New("the catalog is read-only")
 
 // DB is an open catalog. Not found is a failure of kind failure.NotFound.
 type DB struct {
 	b      Backend
 	owners ownerCache
+	asked  askedFor       // of a catalog that is read-only
 	flush  sync.WaitGroup // batches being written in the background
 }
 
@@ -74,9 +82,15 @@ func New(b Backend) *DB {
 // Close waits for what is being written and closes the database.
 func (d *DB) Close() error {
 	d.flush.Wait()
+	if d.b.ReadOnly {
+		return d.fail("close", d.b.Read.Close())
+	}
 	// The writer last, so that SQLite tidies its log away.
 	return d.fail("close", errors.Join(d.b.Read.Close(), d.b.Write.Close()))
 }
+
+// ReadOnly says that the catalog can be read and not written; see ErrReadOnly.
+func (d *DB) ReadOnly() bool { return d.b.ReadOnly }
 
 // fail names the operation that failed. Nil stays nil.
 func (d *DB) fail(what string, err error) error {
@@ -99,6 +113,9 @@ const (
 
 // change runs fn in a transaction that excludes all other writers.
 func (d *DB) change(ctx context.Context, l lasting, fn func(tx *sql.Tx) error) error {
+	if d.b.ReadOnly {
+		return ErrReadOnly
+	}
 	conn, err := d.b.Write.Conn(ctx)
 	if err != nil {
 		return err

@@ -18,6 +18,10 @@ type SavedRetrieval struct {
 
 // PutRetrieval inserts a retrieval, or updates it by vault and token.
 func (d *DB) PutRetrieval(ctx context.Context, r SavedRetrieval) error {
+	if d.b.ReadOnly {
+		d.asked.put(r)
+		return nil
+	}
 	err := d.change(ctx, durable, func(tx *sql.Tx) error {
 		requested, err := timeText(r.Requested)
 		if err != nil {
@@ -66,11 +70,18 @@ func (d *DB) Retrievals(ctx context.Context, vault, archive string) ([]coldstore
 	if err != nil {
 		return nil, d.fail("list retrievals", err)
 	}
+	if d.b.ReadOnly {
+		list = d.asked.over(list, vault, archive)
+	}
 	return list, nil
 }
 
 // DropRetrieval forgets a retrieval. Forgetting what is not there succeeds.
 func (d *DB) DropRetrieval(ctx context.Context, vault, token string) error {
+	if d.b.ReadOnly {
+		d.asked.drop(vault, token)
+		return nil
+	}
 	err := d.change(ctx, durable, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `DELETE FROM retrievals WHERE vault = $1 AND token = $2`, blob(vault), blob(token))
 		return err
@@ -118,8 +129,11 @@ type Run struct {
 	Summary string // one line
 }
 
-// PutRun inserts a run, or updates it by ID.
+// PutRun inserts a run, or updates it by ID. In a catalog that is read-only it does nothing.
 func (d *DB) PutRun(ctx context.Context, r Run) error {
+	if d.b.ReadOnly {
+		return nil
+	}
 	err := d.change(ctx, lazy, func(tx *sql.Tx) error {
 		started, err := timeText(r.Started)
 		if err != nil {

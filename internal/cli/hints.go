@@ -8,6 +8,7 @@ import (
 	"github.com/firn-backup/firn/internal/backup"
 	"github.com/firn-backup/firn/internal/codec"
 	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/keyfile"
 )
 
 // hinted is an error with advice for people.
@@ -41,10 +42,12 @@ func hintFor(err error) string {
 		{app.ErrNoVault, "is it mounted? firn vault create URL makes a new one"},
 		{backup.ErrBaseLost, "is the right disk mounted? firn verify tells what is missing; firn backup --full begins anew with a full snapshot"},
 		{backup.ErrEmptied, "mount it; if it is meant to be empty, --allow-empty backs it up so"},
+		{app.ErrBroken, "the archives in it may be whole; docs/howto/restore.md tells how to mend it, and how to read them without Firn"},
 		{app.ErrNoSet, "firn snapshots lists the sets"},
 		{app.ErrNameTaken, "--name NAME gives it another one, and so does a [set.NAME] in the config file"},
 		{app.ErrAmbiguous, "write ./NAME for a path here, HOST/NAME for another machine's set"},
 		{app.ErrNoKeyFile, "firn key import makes it from paper or from another key file; firn key new makes a new one"},
+		{keyfile.ErrPassphrase, "it comes from FIRN_PASSPHRASE_FILE or FIRN_PASSPHRASE_COMMAND where one is set, else from the terminal"},
 		{codec.ErrNoKey, "the key it was encrypted for goes into the key file (firn key show says where), or into identities of the config file"},
 	} {
 		if errors.Is(err, x.err) {

@@ -31,6 +31,7 @@ func (c *command) open(cmd *cobra.Command) (*app.App, error) {
 		LookupEnv: c.env.LookupEnv,
 		Now:       c.env.Now,
 		Notice:    func(s string) { c.talk("%s", s) },
+		Warn:      func(s string) { c.warn("%s", s) },
 	}
 	if c.global.logFileSet {
 		o.LogFile = &c.global.logFile

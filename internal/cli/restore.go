@@ -96,7 +96,7 @@ func (c *command) restore(cmd *cobra.Command, args []string, f restoreFlags) err
 		o.Store = nil // it cannot spend what it does not have
 		return c.restoreRun(ctx, nil, set, snap, o, d.budget)
 	}
-	run, err := a.BeginRun(ctx, "restore", set.Name)
+	run, err := a.BeginReading(ctx, "restore", set.Name)
 	if err != nil {
 		return err
 	}

@@ -92,6 +92,7 @@ stores are standard streams: tar, compressed by zstd, encrypted by age.
 		RunE:                       needCommand,
 	}
 	root.SetHelpCommandGroupID("about")
+	root.SetHelpCommand(newHelp())
 	f := root.PersistentFlags()
 	f.StringVar(&c.global.config, "config", "", "config `FILE`; empty: none (default ~/.config/firn/config.toml)")
 	f.StringVar(&c.global.catalog, "catalog", "", "catalog `FILE` (default ~/.local/state/firn/catalog.db)")

@@ -72,38 +72,28 @@ func (c *command) emptyVault(cmd *cobra.Command, vault string, f emptyFlags) err
 			return err
 		}
 	}
-	db, err := a.Catalog(cmd.Context(), true)
-	if err != nil {
-		return err
-	}
-	ctx, release, err := a.LockVault(cmd.Context(), url)
-	if err != nil {
-		return err
-	}
-	defer release()
-	run, err := a.BeginRun(ctx, "vault empty "+url, "")
-	if err != nil {
-		return err
-	}
 	meter := progress.New(nil)
-	tell, stop := c.watch("empty", meter)
-	defer stop()
-	o.Options = reconcile.Options{Catalog: db, Store: store, Vault: url, Now: a.Now, LockSet: a.LockSet, Wait: f.wait,
-		Observe: &syncWatcher{tell: tell, log: run}}
+	r, err := c.beginVaultRun(cmd.Context(), a, "empty", meter, reconcile.Options{Store: store, Vault: url, Wait: f.wait})
+	if err != nil {
+		return err
+	}
+	defer r.release()
+	ctx := r.ctx
+	o.Options = r.options
 	o.Deleted = func(x coldstore.Archive) {
 		meter.AddFiles(1)
-		run.Info("deleted", "archive", x.ID, "size", x.Size)
-		tell.Tell(progress.Event{Kind: progress.Archive, Archive: x.ID, Bytes: x.Size, Text: "deleted"})
+		r.log.Info("deleted", "archive", x.ID, "size", x.Size)
+		r.tell.Tell(progress.Event{Kind: progress.Archive, Archive: x.ID, Bytes: x.Size, Text: "deleted"})
 	}
-	tell.Tell(progress.Event{Kind: progress.Began, Text: "emptying " + url})
+	r.tell.Tell(progress.Event{Kind: progress.Began, Text: "emptying " + url})
 	res, err := reconcile.Empty(ctx, o)
-	stop()
+	r.stop()
 	summary := emptySummary(url, res)
 	c.tell(progress.Event{Kind: progress.Summary, Text: summary, Data: emptyJSON(url, res)})
 	if failure.KindOf(err) == failure.Usage && !f.force && !errors.Is(err, coldstore.ErrUnsupported) {
 		err = withHint(err, "--force deletes them all the same; the catalog then forgets those snapshots")
 	}
-	return errors.Join(err, run.End(ctx, c.codeOf(ctx, err), summary))
+	return errors.Join(err, r.log.End(ctx, c.codeOf(ctx, err), summary))
 }
 
 // vaultGone ends an emptying whose last run deleted the vault and was stopped before it said so.

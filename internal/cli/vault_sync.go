@@ -59,26 +59,16 @@ func (c *command) syncVault(cmd *cobra.Command, vault string, o reconcile.Option
 	if err != nil {
 		return err
 	}
-	db, err := a.Catalog(cmd.Context(), true)
+	o.Store, o.Vault = store, url
+	r, err := c.beginVaultRun(cmd.Context(), a, "sync", progress.New(nil), o)
 	if err != nil {
 		return err
 	}
-	ctx, release, err := a.LockVault(cmd.Context(), url)
-	if err != nil {
-		return err
-	}
-	defer release()
-	run, err := a.BeginRun(ctx, "vault sync "+url, "")
-	if err != nil {
-		return err
-	}
-	tell, stop := c.watch("sync", progress.New(nil))
-	defer stop()
-	o.Catalog, o.Store, o.Vault, o.Now, o.LockSet = db, store, url, a.Now, a.LockSet
-	o.Observe = &syncWatcher{tell: tell, log: run}
-	tell.Tell(progress.Event{Kind: progress.Began, Text: "syncing " + url})
-	res, err := reconcile.Sync(ctx, o)
-	stop()
+	defer r.release()
+	ctx := r.ctx
+	r.tell.Tell(progress.Event{Kind: progress.Began, Text: "syncing " + url})
+	res, err := reconcile.Sync(ctx, r.options)
+	r.stop()
 	summary := c.syncSummary(url, res)
 	if kind := failure.KindOf(err); err == nil || kind == failure.Partial || kind == failure.Damaged {
 		c.tell(progress.Event{Kind: progress.Summary, Text: summary, Data: syncJSON(url, res)})
@@ -88,7 +78,7 @@ func (c *command) syncVault(cmd *cobra.Command, vault string, o reconcile.Option
 	if failure.KindOf(err) == failure.Partial {
 		err = withHint(err, "firn verify tells what snapshots have lost; firn vault sync %s --fix forgets those archives", url)
 	}
-	return errors.Join(err, run.End(ctx, c.codeOf(ctx, err), summary))
+	return errors.Join(err, r.log.End(ctx, c.codeOf(ctx, err), summary))
 }
 
 func (c *command) syncSummary(url string, r reconcile.Result) string {
@@ -141,6 +131,36 @@ func syncJSON(url string, r reconcile.Result) jsonSync {
 		j.Tools[string(k)] = n
 	}
 	return j
+}
+
+// vaultRun is a run over a whole vault.
+type vaultRun struct {
+	ctx     context.Context // ends when the vault is no longer this run's
+	options reconcile.Options
+	log     *app.Run
+	tell    progress.Watcher
+	stop    func() // ends the progress that is shown; may be called again
+	release func() // stops, and gives the vault back
+}
+
+// beginVaultRun takes the vault o.Vault, which is open as o.Store, and fills in the rest of o. what is the command's name.
+func (c *command) beginVaultRun(ctx context.Context, a *app.App, what string, m *progress.Meter, o reconcile.Options) (*vaultRun, error) {
+	db, err := a.Catalog(ctx, true)
+	if err != nil {
+		return nil, err
+	}
+	held, release, err := a.LockVault(ctx, o.Vault)
+	if err != nil {
+		return nil, err
+	}
+	run, err := a.BeginRun(held, "vault "+what+" "+o.Vault, "")
+	if err != nil {
+		release()
+		return nil, err
+	}
+	tell, stop := c.watch(what, m)
+	o.Catalog, o.Now, o.LockSet, o.Observe = db, a.Now, a.LockSet, &syncWatcher{tell: tell, log: run}
+	return &vaultRun{ctx: held, options: o, log: run, tell: tell, stop: stop, release: func() { stop(); release() }}, nil
 }
 
 type syncWatcher struct {

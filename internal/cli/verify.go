@@ -137,7 +137,7 @@ func (c *command) verifyVault(ctx context.Context, a *app.App, o verify.Options,
 	if o.Transfer.Limit, err = c.limiter(a, f.limit); err != nil {
 		return err
 	}
-	run, err := a.BeginRun(ctx, "verify", "")
+	run, err := a.BeginReading(ctx, "verify", "")
 	if err != nil {
 		return err
 	}

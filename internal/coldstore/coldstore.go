@@ -13,7 +13,9 @@ package coldstore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/firn-backup/firn/treehash"
@@ -158,6 +160,44 @@ func DamagedArchives(err error) []Archive {
 		return all
 	}
 	return nil
+}
+
+// damage is an ErrIntegrity that says itself what is the matter.
+type damage struct{ text string }
+
+func (d *damage) Error() string { return d.text }
+func (d *damage) Unwrap() error { return ErrIntegrity }
+
+// Damagef is an error that is ErrIntegrity and whose text is only what is given: that something is
+// missing or cut is not told as a matter of hashes.
+func Damagef(format string, args ...any) error { return &damage{fmt.Sprintf(format, args...)} }
+
+// maxDamages is how many damaged archives a listing's error names.
+const maxDamages = 20
+
+// ListDamage is the error of a listing that met damaged archives: it wraps all of them, and names a few.
+type ListDamage struct{ All []error }
+
+func (d *ListDamage) Error() string { return strings.Join(Damages(d), "; ") }
+
+// Unwrap gives the causes, which are ErrIntegrity.
+func (d *ListDamage) Unwrap() []error { return d.All }
+
+// Damages are the texts of a listing's damage, a line for each archive, the last of which says how many more
+// there are when there are many.
+func Damages(err error) []string {
+	all := []error{err}
+	if d := (*ListDamage)(nil); errors.As(err, &d) {
+		all = d.All
+	}
+	var lines []string
+	for i, one := range all {
+		if i == maxDamages {
+			return append(lines, fmt.Sprintf("and %d more like these", len(all)-i))
+		}
+		lines = append(lines, strings.ReplaceAll(one.Error(), "\n", "; "))
+	}
+	return lines
 }
 
 // A Retriever makes archives readable and reads them.

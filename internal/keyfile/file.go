@@ -145,6 +145,9 @@ func Load(path string, passphrase func() ([]byte, error)) (*Key, error) {
 // to ask and the writer file will do.
 var ErrLocked = errors.New("the key file is under a passphrase")
 
+// ErrPassphrase says that a key file is under another passphrase than the one that was given.
+var ErrPassphrase = errors.New("wrong passphrase")
+
 func loadWrapped(path string, b []byte, passphrase func() ([]byte, error)) (*Key, error) {
 	wrapped, err := encrypt.Armor(b)
 	if err != nil {
@@ -169,6 +172,9 @@ func loadWrapped(path string, b []byte, passphrase func() ([]byte, error)) (*Key
 		return nil, failure.Errorf(failure.NoKey, "key file %s: passphrase: %w", path, err)
 	}
 	plain, err := encrypt.Unwrap(b, pass)
+	if errors.Is(err, codec.ErrNoKey) {
+		return nil, failure.Errorf(failure.NoKey, "key file %s: %w", path, ErrPassphrase)
+	}
 	if err != nil {
 		return nil, loadError(fmt.Errorf("%s: %w", path, err))
 	}

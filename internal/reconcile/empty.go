@@ -12,6 +12,7 @@ import (
 	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/internal/coldstore"
 	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/units"
 )
 
 // EmptyOptions say how to empty a vault. Those of Sync are needed, and Deleter.
@@ -89,8 +90,8 @@ func (e *emptying) run(ctx context.Context) error {
 		return err
 	}
 	if e.res.Young > 0 {
-		return failure.Errorf(failure.NotReady, "%d archives are younger than the vault's minimum duration of %d days, and would cost the rest of it; the last is old enough at %s",
-			e.res.Young, int(e.o.MinAge/(24*time.Hour)), stamp(e.res.NextAt))
+		return failure.Errorf(failure.NotReady, "%s younger than the vault's minimum duration of %d days, whose rest deleting would cost; the last is old enough at %s",
+			units.Count(e.res.Young, "archive"), int(e.o.MinAge/(24*time.Hour)), stamp(e.res.NextAt))
 	}
 	if !e.o.DeleteVault {
 		return nil
@@ -156,7 +157,7 @@ func (e *emptying) protect(ctx context.Context) error {
 			continue
 		}
 		if !e.o.Force {
-			return failure.Errorf(failure.Usage, "%d snapshots of set %s are in this vault, and would be lost", n, s.Name)
+			return failure.Errorf(failure.Usage, "%s of set %s in this vault would be lost", units.Count(n, "snapshot"), s.Name)
 		}
 		if err := e.forget(ctx, s); err != nil {
 			return err
@@ -385,5 +386,5 @@ func (e *emptying) emptyYet(ctx context.Context, now coldstore.Vault) error {
 	if err := e.sync(ctx, true); err != nil {
 		return err
 	}
-	return failure.Errorf(failure.NotReady, "the vault's inventory of %s shows %d archives that were not known: run it again to delete them", stamp(now.Inventory), now.Archives)
+	return failure.Errorf(failure.NotReady, "the vault's inventory of %s shows %s more than were known: run it again to delete all", stamp(now.Inventory), units.Count(now.Archives, "archive"))
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/foreign"
 	"github.com/firn-backup/firn/internal/manifest"
+	"github.com/firn-backup/firn/internal/retrieval"
+	"github.com/firn-backup/firn/internal/units"
 )
 
 // Options say what to sync. Catalog, Store, Vault and Now are needed. The caller sees to it that
@@ -147,7 +149,7 @@ func (r *run) verdict() error {
 	if r.o.Fix || gone+different == 0 {
 		return nil
 	}
-	return failure.Errorf(failure.Partial, "%d archives have disappeared from the vault and %d are different; the catalog still has them as they were", gone, different)
+	return failure.Errorf(failure.Partial, "disappeared from the vault: %s; different there: %d; the catalog still has them as they were", units.Count(gone, "archive"), different)
 }
 
 // list stages the listing, waiting for it where that is wanted.
@@ -291,7 +293,7 @@ func (r *run) look(ctx context.Context, s catalog.ArchiveState, v Verdict) Verdi
 	case err == nil: // it came while the vault was listed
 		return Verdict{}
 	case errors.Is(err, coldstore.ErrIntegrity):
-		return Verdict{Finding: Damaged, Reason: err.Error()}
+		return Verdict{Finding: Damaged, Reason: retrieval.Reason(err)}
 	case !errors.Is(err, coldstore.ErrNotFound):
 		return Verdict{Finding: Damaged, Reason: "it is not in the listing, and the vault cannot tell of it: " + err.Error()}
 	}

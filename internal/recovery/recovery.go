@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/firn-backup/firn/internal/catalog"
@@ -21,6 +20,7 @@ import (
 	"github.com/firn-backup/firn/internal/manifest"
 	"github.com/firn-backup/firn/internal/retrieval"
 	"github.com/firn-backup/firn/internal/transfer"
+	"github.com/firn-backup/firn/internal/units"
 )
 
 // Options say what to recover from. All but the last group are needed.
@@ -170,7 +170,9 @@ func (r *run) list(ctx context.Context) (manifest.Listing, error) {
 	switch {
 	case err != nil && !asOf.IsZero() && errors.Is(err, coldstore.ErrIntegrity):
 		// A vault that sees damage itself lists all else, and tells of that.
-		r.problem(Problem{Kind: Damaged, Reason: strings.ReplaceAll(err.Error(), "\n", "; ")})
+		for _, one := range coldstore.Damages(err) {
+			r.problem(Problem{Kind: Damaged, Reason: one})
+		}
 		all = append(all, coldstore.DamagedArchives(err)...)
 	case err != nil:
 		return manifest.Listing{}, fmt.Errorf("list vault: %w", err)
@@ -329,9 +331,17 @@ func (r *run) verdict() error {
 	case r.res.Found[NoKey] == r.res.Problems && r.res.Recovered+r.res.Kept == 0:
 		return failure.Errorf(failure.NoKey, "no key at hand opens any manifest in the vault%s", first)
 	case bad > 0:
-		return failure.Errorf(failure.Damaged, "%d snapshots recovered, but there are %d problems with damaged or untrusted data%s", r.res.Recovered, bad, first)
+		return failure.Errorf(failure.Damaged, "%s recovered, but there %s with damaged or untrusted data%s",
+			units.Count(r.res.Recovered, "snapshot"), isAre(bad, "problem"), first)
 	}
-	return failure.Errorf(failure.Partial, "%d snapshots recovered, %d were not%s", r.res.Recovered, r.res.Problems, first)
+	return failure.Errorf(failure.Partial, "%s recovered, %d not%s", units.Count(r.res.Recovered, "snapshot"), r.res.Problems, first)
+}
+
+func isAre(n int64, one string) string {
+	if n == 1 {
+		return "is " + units.Count(n, one)
+	}
+	return "are " + units.Count(n, one)
 }
 
 // rootOf is the path that a set is bound to: that of an implicit set is known

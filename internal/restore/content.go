@@ -14,6 +14,7 @@ import (
 	"github.com/firn-backup/firn/internal/retrieval"
 	"github.com/firn-backup/firn/internal/snapshot"
 	"github.com/firn-backup/firn/internal/transfer"
+	"github.com/firn-backup/firn/internal/units"
 )
 
 // contents restores all that is not a directory, in the order of contents.
@@ -235,7 +236,7 @@ func (c *contents) stream(ctx context.Context, e *snapshot.Entry, w io.Writer) e
 }
 
 func (c *contents) damaged(e *snapshot.Entry, err error) {
-	c.r.problem(Problem{Kind: Damaged, Path: e.Path, Archive: c.blame(e, err), Reason: err.Error()})
+	c.r.problem(Problem{Kind: Damaged, Path: e.Path, Archive: c.blame(e, err), Reason: retrieval.Reason(err)})
 }
 
 // blame names the archive that is at fault for the damage of a file, if that can be told.
@@ -374,16 +375,16 @@ func (c *contents) report(p *volumePlan, fault error) {
 	if len(leaves) > 0 {
 		problem.Reason = describeDamage(leaves, more)
 	} else {
-		problem.Reason = fault.Error()
+		problem.Reason = retrieval.Reason(fault)
 	}
 	c.r.problem(problem)
 }
 
 func describeDamage(leaves []transfer.Damage, more int) string {
 	d := leaves[0]
-	s := fmt.Sprintf("archive %s: bytes %d to %d do not have the hash that the manifest gives", d.Archive, d.Offset, d.Offset+d.Size-1)
+	s := fmt.Sprintf("bytes %d to %d do not have the hash that the manifest gives", d.Offset, d.Offset+d.Size-1)
 	if n := len(leaves) - 1 + more; n > 0 {
-		s += fmt.Sprintf(", nor do %d more pieces", n)
+		s += ", nor do " + units.Count(n, "more piece")
 	}
 	return s
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/retrieval"
 	"github.com/firn-backup/firn/internal/transfer"
+	"github.com/firn-backup/firn/internal/units"
 )
 
 // Options say what to restore, and where to. Catalog, Codecs, Snapshot, To and Now are
@@ -319,9 +320,9 @@ func (r *run) verdict() error {
 				what += fmt.Sprintf(" and %d more", n)
 			}
 		}
-		return failure.Errorf(failure.Damaged, "%s: %d entries could not be restored, all others are", what, r.res.Problems-r.bare)
+		return failure.Errorf(failure.Damaged, "%s: %s could not be restored, all others are", what, units.Count(r.res.Problems-r.bare, "entry"))
 	case r.res.Problems > 0:
-		return failure.Errorf(failure.Partial, "%d entries could not be restored as they are in the snapshot", r.res.Problems)
+		return failure.Errorf(failure.Partial, "%s could not be restored as in the snapshot", units.Count(r.res.Problems, "entry"))
 	}
 	return nil
 }

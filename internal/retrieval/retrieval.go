@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"syscall"
 	"time"
 
@@ -309,6 +310,27 @@ func IsDamage(err error) bool {
 		}
 	}
 	return failure.KindOf(err) == failure.Damaged
+}
+
+// Reason is the text of an error of reading an archive without its name, which whoever tells of it says once:
+// the steps that only repeat what was read are left out.
+func Reason(err error) string {
+	var kept []string
+	for part := range strings.SplitSeq(err.Error(), ": ") {
+		_, after, names := strings.Cut(part, "archive ")
+		if names && !strings.HasPrefix(part, "the archive ") && after != "" && (part == "archive "+after ||
+			strings.HasPrefix(part, "read ") || strings.HasPrefix(part, "stat ") || strings.HasPrefix(part, "request ")) {
+			continue
+		}
+		kept = append(kept, part)
+	}
+	switch {
+	case len(kept) == 0:
+		return err.Error()
+	case len(kept) == 1 && errors.Is(err, coldstore.ErrNotFound):
+		return "it is not in the vault"
+	}
+	return strings.Join(kept, ": ")
 }
 
 // Explain gives an error of reading its kind: no key, not ready, damaged.

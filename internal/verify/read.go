@@ -15,6 +15,7 @@ import (
 	"github.com/firn-backup/firn/internal/manifest"
 	"github.com/firn-backup/firn/internal/retrieval"
 	"github.com/firn-backup/firn/internal/snapshot"
+	"github.com/firn-backup/firn/internal/units"
 )
 
 // readAll asks for everything, and reads it back, snapshot by snapshot.
@@ -85,7 +86,7 @@ func (r *run) readManifest(ctx context.Context, desk *retrieval.Desk, s catalog.
 		return err
 	}
 	r.found(Finding{
-		Kind: Damaged, Archive: s.ManifestPart.Archive, Set: s.SetID, Snapshot: s.ID, Reason: "the manifest: " + err.Error(),
+		Kind: Damaged, Archive: s.ManifestPart.Archive, Set: s.SetID, Snapshot: s.ID, Reason: "the manifest: " + retrieval.Reason(err),
 	})
 	return nil
 }
@@ -160,7 +161,7 @@ func (r *run) readVolumes(ctx context.Context, desk *retrieval.Desk, s catalog.S
 		r.res.Files++
 		if fault != nil {
 			r.found(Finding{
-				Kind: Damaged, Archive: w.v.Archive, Set: s.SetID, Snapshot: s.ID, Volume: w.n, Path: e.Path, Reason: fault.Error(),
+				Kind: Damaged, Archive: w.v.Archive, Set: s.SetID, Snapshot: s.ID, Volume: w.n, Path: e.Path, Reason: retrieval.Reason(fault),
 			})
 		}
 		return nil
@@ -237,11 +238,11 @@ func (w *volumes) leave() error {
 		d := leaves[0]
 		f.Reason = fmt.Sprintf("bytes %d to %d do not have the hash that the manifest gives", d.Offset, d.Offset+d.Size-1)
 		if n := len(leaves) - 1 + more; n > 0 {
-			f.Reason += fmt.Sprintf(", nor do %d more pieces", n)
+			f.Reason += ", nor do " + units.Count(n, "more piece")
 		}
 		w.r.found(f)
 	case fault != nil && w.r.there(w.v.Archive):
-		f.Reason = fault.Error()
+		f.Reason = retrieval.Reason(fault)
 		w.r.found(f)
 	case fault == nil:
 		w.r.o.Observe.Archive(w.v.Archive, w.v.Size, true)

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/firn-backup/firn/internal/catalog"
@@ -20,6 +19,7 @@ import (
 	"github.com/firn-backup/firn/internal/manifest"
 	"github.com/firn-backup/firn/internal/retrieval"
 	"github.com/firn-backup/firn/internal/transfer"
+	"github.com/firn-backup/firn/internal/units"
 )
 
 // Options say what to verify. Catalog, Lister, Vault and Now are needed; for Read also
@@ -258,7 +258,7 @@ func (r *run) list(ctx context.Context) error {
 		}
 		f := Finding{Kind: Missing, Archive: archive, Set: e.set, Snapshot: e.snap, Volume: e.volume, Reason: "it is not in the vault"}
 		if err := r.stat(ctx, archive); damage != nil && errors.Is(err, coldstore.ErrIntegrity) {
-			f.Kind, f.Reason = Different, err.Error()
+			f.Kind, f.Reason = Different, retrieval.Reason(err)
 			e.seen, explained = true, true
 		} else if lag > 0 && e.made.Add(lag).After(asOf) {
 			f.Kind, f.Reason = Unsure, "the vault's listing is of "+asOf.UTC().Format(time.RFC3339)
@@ -266,7 +266,9 @@ func (r *run) list(ctx context.Context) error {
 		r.found(f)
 	}
 	if damage != nil && !explained && r.all {
-		r.found(Finding{Kind: Damaged, Reason: strings.ReplaceAll(damage.Error(), "\n", "; ")})
+		for _, one := range coldstore.Damages(damage) {
+			r.found(Finding{Kind: Damaged, Reason: one})
+		}
 	}
 	return nil
 }
@@ -352,7 +354,8 @@ func (r *run) verdict() error {
 			break
 		}
 	}
-	return failure.Errorf(failure.Damaged, "the vault is damaged: %d archives missing, %d different, %d faults when reading%s", missing, different, damaged, first)
+	return failure.Errorf(failure.Damaged, "the vault is damaged: %s missing, %d different, %s when reading%s",
+		units.Count(missing, "archive"), different, units.Count(damaged, "fault"), first)
 }
 
 type silent struct{}

@@ -59,20 +59,26 @@ func prepare(ctx context.Context, path string, read, write *sql.DB) error {
 
 // current says whether the file needs nothing done.
 func current(ctx context.Context, db *sql.DB) (bool, error) {
-	var file, app, tables int64
-	var mode string
-	err := db.QueryRowContext(ctx, `SELECT u.user_version, a.application_id, j.journal_mode,
+	file, mode, err := identify(ctx, db)
+	return err == nil && file == version && mode == "wal", err
+}
+
+// identify says which version a catalog is of, and how its changes are kept. Other databases, and those
+// of a newer Firn, are an error.
+func identify(ctx context.Context, db *sql.DB) (file int64, mode string, err error) {
+	var app, tables int64
+	err = db.QueryRowContext(ctx, `SELECT u.user_version, a.application_id, j.journal_mode,
 		(SELECT COUNT(*) FROM sqlite_schema WHERE name <> 'goose_db_version' AND name NOT LIKE 'sqlite\_%' ESCAPE '\')
 		FROM pragma_user_version u, pragma_application_id a, pragma_journal_mode j`).Scan(&file, &app, &mode, &tables)
 	switch {
 	case err != nil:
-		return false, err
+		return 0, "", err
 	case app != applicationID && (tables > 0 || file != 0):
-		return false, failure.Errorf(failure.Usage, "it is a database of another program")
+		return 0, "", failure.Errorf(failure.Usage, "it is a database of another program")
 	case file > version:
-		return false, failure.Errorf(failure.Failed, "it was made by a newer version of Firn (catalog version %d, this one knows %d)", file, version)
+		return 0, "", failure.Errorf(failure.Failed, "it was made by a newer version of Firn (catalog version %d, this one knows %d)", file, version)
 	}
-	return file == version && mode == "wal", nil
+	return file, mode, nil
 }
 
 func migrate(ctx context.Context, db *sql.DB) error {

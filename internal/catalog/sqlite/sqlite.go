@@ -13,6 +13,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"modernc.org/sqlite"
@@ -48,7 +50,8 @@ const (
 
 // Open opens the catalog in the file path, and makes it, and its directory, where
 // there is none: for the user's eyes only. A file that is damaged, that belongs to
-// another program or that was made by a newer version is refused.
+// another program or that was made by a newer version is refused. One that cannot be written,
+// or whose directory cannot, is opened for reading only (catalog.DB.ReadOnly).
 func Open(ctx context.Context, path string, o Options) (*catalog.DB, error) {
 	b, err := backend(ctx, path, o)
 	if err != nil {
@@ -69,12 +72,15 @@ func backend(ctx context.Context, path string, o Options) (catalog.Backend, erro
 	if o.Wait == 0 {
 		o.Wait = 2 * time.Minute
 	}
-	read, err := sql.Open("sqlite", dsn(path, o, readCache))
+	if !writable(path) {
+		return readOnly(ctx, path, o)
+	}
+	read, err := sql.Open("sqlite", dsn(path, o, readCache, ""))
 	if err != nil {
 		return none, err
 	}
 	read.SetMaxIdleConns(idleReads)
-	write, err := sql.Open("sqlite", dsn(path, o, writeCache))
+	write, err := sql.Open("sqlite", dsn(path, o, writeCache, ""))
 	if err != nil {
 		return none, errors.Join(err, read.Close())
 	}
@@ -119,8 +125,9 @@ func create(path string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// dsn names the file, as a URL, and what every connection is told first.
-func dsn(path string, o Options, cacheKiB int) string {
+// dsn names the file, as a URL, and what every connection is told first. how is a
+// parameter of SQLite's own, such as mode=ro; empty: none.
+func dsn(path string, o Options, cacheKiB int, how string) string {
 	q := url.Values{
 		"_txlock": {"immediate"},
 		"_dqs":    {"0"},
@@ -131,6 +138,13 @@ func dsn(path string, o Options, cacheKiB int) string {
 			fmt.Sprintf("wal_autocheckpoint(%d)", logPages),
 			fmt.Sprintf("journal_size_limit(%d)", logLimit),
 		},
+	}
+	if how != "" {
+		q["_pragma"] = slices.DeleteFunc(q["_pragma"], func(p string) bool {
+			return strings.HasPrefix(p, "wal_autocheckpoint") || strings.HasPrefix(p, "journal_size")
+		})
+		name, value, _ := strings.Cut(how, "=")
+		q.Set(name, value)
 	}
 	u := url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}
 	return u.String()

@@ -48,7 +48,7 @@ func (s *Store) readMeta(id string) (*meta, error) {
 	}
 	var m meta
 	if err := json.Unmarshal(text, &m); err != nil || m.ID != id || m.Size < 1 || m.TreeHash.IsZero() {
-		return nil, fmt.Errorf("%s is damaged: %w", s.metaPath(id), coldstore.ErrIntegrity)
+		return nil, coldstore.Damagef("%s is damaged", s.metaPath(id))
 	}
 	return &m, nil
 }
@@ -101,27 +101,23 @@ func (s *Store) checkData(m *meta) error {
 		if _, err := os.Lstat(s.metaPath(m.ID)); isAbsent(err) {
 			return s.notFound() // deleted in between
 		}
-		return fmt.Errorf("the data %s is missing: %w", path, coldstore.ErrIntegrity)
+		return coldstore.Damagef("the data %s is missing", path)
 	}
 	if err != nil {
 		return unreadable(err)
 	}
 	if !info.Mode().IsRegular() || info.Size() != m.Size {
-		return fmt.Errorf("the data %s has %d bytes instead of %d: %w", path, info.Size(), m.Size, coldstore.ErrIntegrity)
+		return coldstore.Damagef("the data %s has %d bytes instead of %d", path, info.Size(), m.Size)
 	}
 	return nil
 }
-
-// maxDamages is how many damaged archives an error names.
-const maxDamages = 20
 
 // List calls fn for every archive whose meta file can be read and whose data has its
 // length. Those that are damaged are told in the error, ErrIntegrity, after all others were listed. What is
 // made or deleted meanwhile may be listed or not.
 func (s *Store) List(ctx context.Context, fn func(coldstore.Archive) error) (time.Time, error) {
 	asOf := s.now()
-	var damages []error
-	damaged := 0
+	var damage coldstore.ListDamage
 	err := s.walkMeta(ctx, func(id string) error {
 		m, err := s.readMeta(id)
 		if err == nil {
@@ -141,18 +137,16 @@ func (s *Store) List(ctx context.Context, fn func(coldstore.Archive) error) (tim
 				err = &coldstore.DamagedArchive{Archive: left.archive(), Err: err}
 			}
 		}
-		if damaged++; damaged <= maxDamages {
-			damages = append(damages, err)
-		}
+		damage.All = append(damage.All, err)
 		return nil
 	})
 	if err != nil {
 		return time.Time{}, err
 	}
-	if damaged > maxDamages {
-		damages = append(damages, fmt.Errorf("and %d more damaged archives", damaged-maxDamages))
+	if len(damage.All) > 0 {
+		return asOf, &damage
 	}
-	return asOf, errors.Join(damages...)
+	return asOf, nil
 }
 
 // walkMeta calls fn with the id of every meta file. Directories are read in

@@ -196,7 +196,7 @@ func (s *Store) moveData(m *meta) error {
 	}
 	switch {
 	case info.Size() < m.Size:
-		return fmt.Errorf("the data %s has %d bytes instead of %d: %w", from, info.Size(), m.Size, coldstore.ErrIntegrity)
+		return coldstore.Damagef("the data %s has %d bytes instead of %d", from, info.Size(), m.Size)
 	case info.Size() > m.Size: // a last part was put again, and shorter
 		if err := truncate(from, m.Size); err != nil {
 			return err

@@ -91,6 +91,13 @@ var (
 	_ coldstore.Stater = (*Store)(nil)
 )
 
+// ErrBroken says that what makes a directory a vault is damaged; the archives in it may be whole.
+var ErrBroken = errors.New("the vault itself is damaged")
+
+func broken(format string, args ...any) error {
+	return failure.Errorf(failure.Damaged, "%w: %w", ErrBroken, coldstore.Damagef(format, args...))
+}
+
 // directories are those of a vault.
 func directories() []string {
 	return []string{archivesDir, metaDir, uploadsDir, retrievalsDir, deletingDir}
@@ -184,7 +191,8 @@ func creatable(root string) error {
 }
 
 // Open opens the vault at root. ErrNotFound where none is: a disk that
-// is not mounted is an error, and never an empty vault. It writes nothing.
+// is not mounted is an error, and never an empty vault. ErrBroken where one is, in pieces. It writes
+// nothing, but for directories that are mostly empty and were not copied with the rest.
 func Open(root string, o Options) (*Store, error) {
 	s, err := open(root, o)
 	if err != nil {
@@ -200,6 +208,9 @@ func open(root string, o Options) (*Store, error) {
 	root = filepath.Clean(root)
 	text, err := os.ReadFile(filepath.Join(root, markerName))
 	if isAbsent(err) {
+		if _, err := os.Stat(filepath.Join(root, archivesDir)); err == nil {
+			return nil, broken("%s is missing, and %s is there", markerName, archivesDir)
+		}
 		return nil, failure.Errorf(failure.NotFound, "no %s there (is it mounted?): %w", markerName, coldstore.ErrNotFound)
 	}
 	if err != nil {
@@ -207,15 +218,24 @@ func open(root string, o Options) (*Store, error) {
 	}
 	var m marker
 	if err := json.Unmarshal(text, &m); err != nil || m.Format < 1 || !snapshot.ValidID(m.Vault) {
-		return nil, failure.Errorf(failure.Damaged, "%s is damaged: %w", markerName, coldstore.ErrIntegrity)
+		return nil, broken("%s is damaged", markerName)
 	}
 	if m.Format > Version {
 		return nil, fmt.Errorf("the vault has format %d, which needs a newer Firn: %w", m.Format, coldstore.ErrUnsupported)
 	}
 	for _, dir := range directories() {
-		if _, err := os.Stat(filepath.Join(root, dir)); err != nil {
+		_, err := os.Stat(filepath.Join(root, dir))
+		switch {
+		case err == nil:
+		case isAbsent(err) && dir != archivesDir && dir != metaDir:
+			// Mostly empty, and some programs do not copy empty directories. Where it cannot be made,
+			// reading works without.
+			_ = os.Mkdir(filepath.Join(root, dir), dirPerm)
+		case isAbsent(err):
 			// Made anew, it would be empty, and the vault would seem to be.
-			return nil, failure.Errorf(failure.Damaged, "the vault is damaged: %w", err)
+			return nil, broken("its directory %s is missing", dir)
+		default:
+			return nil, err
 		}
 	}
 	return newStore(root, m.Vault, o.withDefaults()), nil

@@ -286,7 +286,7 @@ func (s *Store) openRetrieved(ctx context.Context, r coldstore.Retrieval, off, s
 	}
 	f, err := os.Open(s.archivePath(have.Archive))
 	if isAbsent(err) {
-		return nil, fmt.Errorf("its data %s is missing: %w", s.archivePath(have.Archive), coldstore.ErrIntegrity)
+		return nil, coldstore.Damagef("its data %s is missing", s.archivePath(have.Archive))
 	}
 	if err != nil {
 		return nil, unreadable(err)

@@ -11,7 +11,6 @@ import (
 
 	"github.com/firn-backup/firn/internal/coldstore"
 	"github.com/firn-backup/firn/internal/durable"
-	"github.com/firn-backup/firn/internal/failure"
 )
 
 // This file is what a server of vaults needs to know beyond the contract.
@@ -115,7 +114,7 @@ func (s *Store) Created() (time.Time, error) {
 	}
 	var m marker
 	if err := json.Unmarshal(text, &m); err != nil {
-		return time.Time{}, failure.Errorf(failure.Damaged, "%s in %s is damaged: %w", markerName, s.root, coldstore.ErrIntegrity)
+		return time.Time{}, broken("%s in %s is damaged", markerName, s.root)
 	}
 	return m.Created, nil
 }
