@@ -75,7 +75,7 @@ func newRun(ctx context.Context, o *Options) (*run, error) {
 		return nil, err
 	}
 	if p.discard != "" {
-		vols, err := o.Catalog.Discard(ctx, p.discard)
+		vols, err := o.Catalog.Abandon(ctx, p.discard, o.Now())
 		if err != nil {
 			return nil, fmt.Errorf("abandon attempt %s: %w", p.discard, err)
 		}
@@ -179,7 +179,7 @@ func (r *run) settle(ctx context.Context, snap string) (bool, error) {
 		case err != nil:
 			return false, fmt.Errorf("settle %s: %w", p.Name, err)
 		case p.Volume.N == 0:
-			ref := catalog.ArchiveRef{Archive: a.ID, Size: p.Volume.Size, TreeHash: p.Volume.TreeHash}
+			ref := catalog.ArchiveRef{Archive: a.ID, Size: p.Volume.Size, TreeHash: p.Volume.TreeHash, Stored: r.o.Now().UTC()}
 			return true, r.o.Catalog.FinishStored(ctx, snap, p.Hash, ref, p.Totals)
 		default:
 			if err := r.o.Catalog.VolumeStored(ctx, snap, p.Volume.N, a.ID); err != nil {

@@ -45,7 +45,7 @@ func (r *run) storeManifest(ctx context.Context) error {
 				return nil
 			}
 			s.stored = func(_ context.Context, v *manifest.Volume) error {
-				ref = catalog.ArchiveRef{Archive: v.Archive, Size: v.Size, TreeHash: v.TreeHash}
+				ref = catalog.ArchiveRef{Archive: v.Archive, Size: v.Size, TreeHash: v.TreeHash, Stored: r.o.Now().UTC()}
 				return nil
 			}
 			return s, nil

@@ -3,7 +3,6 @@ package catalog
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math"
 
@@ -19,7 +18,7 @@ import (
 // an order that bytewise comparison gives, grp the link group, and more what
 // few entries have.
 
-var errPacked = errors.New("packed column is damaged")
+var errPacked = failure.Errorf(failure.Damaged, "packed column is damaged: move the catalog away and rebuild it from the vault with recover")
 
 // pathKey is a path as the database orders it: with NUL, which no path has,
 // for the slash, bytewise order is that of snapshot.ComparePaths.

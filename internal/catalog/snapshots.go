@@ -46,6 +46,7 @@ type ArchiveRef struct {
 	Archive  string
 	Size     int64
 	TreeHash [32]byte
+	Stored   time.Time // zero: not known
 }
 
 // Totals of a snapshot, for lists.
@@ -174,7 +175,7 @@ func (d *DB) chainOf(ctx context.Context, tx *sql.Tx, s *Snapshot) (int64, error
 }
 
 const snapshotQuery = `SELECT s.id, s.set_id, s.n, s.kind, s.base, c.n, c.id, s.at, s.made, s.state, s.header, s.params,
-	s.vault, s.manifest_hash, s.manifest_archive, s.manifest_size, s.manifest_tree, s.totals
+	s.vault, s.manifest_hash, s.manifest_archive, s.manifest_size, s.manifest_tree, s.stored, s.totals
 	FROM snapshots s JOIN snapshots c ON c.num = s.chain `
 
 // Snapshot returns one snapshot or attempt.
@@ -201,8 +202,10 @@ func scanSnapshot(r scanner) (Snapshot, error) {
 	var s Snapshot
 	var header, hash, archive, tree, totals []byte
 	var size sql.NullInt64
+	var stored time.Time
 	err := r.Scan(&s.ID, &s.SetID, &s.N, &s.Kind, &s.Base, &s.ChainN, &s.Chain, timeColumn{&s.At}, timeColumn{&s.Made},
-		&s.State, &header, &s.Params, &s.Vault, &hash, &archive, &size, &tree, &totals)
+		&s.State, &header, &s.Params, &s.Vault, &hash, &archive, &size, &tree,
+		timeColumn{&stored}, &totals)
 	if err != nil {
 		return s, err
 	}
@@ -212,7 +215,7 @@ func scanSnapshot(r scanner) (Snapshot, error) {
 	if s.State != Stored {
 		return s, nil
 	}
-	s.ManifestPart = ArchiveRef{Archive: string(archive), Size: size.Int64}
+	s.ManifestPart = ArchiveRef{Archive: string(archive), Size: size.Int64, Stored: stored}
 	if len(hash) != len(s.ManifestHash) || len(tree) != len(s.ManifestPart.TreeHash) {
 		return s, failure.Errorf(failure.Damaged, "snapshot %s: hash of %d bytes", s.ID, len(hash))
 	}
@@ -244,12 +247,16 @@ func (d *DB) FinishStored(ctx context.Context, id string, h manifest.Hash, ref A
 		if err != nil {
 			return err
 		}
+		stored, err := timeText(ref.Stored)
+		if err != nil {
+			return err
+		}
 		if _, err := tx.ExecContext(ctx, `DELETE FROM pending WHERE snap = $1`, v.num); err != nil {
 			return err
 		}
 		_, err = tx.ExecContext(ctx, `UPDATE snapshots SET state = $2, manifest_hash = $3, manifest_archive = $4,
-			manifest_size = $5, manifest_tree = $6, totals = $7 WHERE num = $1`,
-			v.num, string(Stored), h[:], blob(ref.Archive), ref.Size, ref.TreeHash[:], totals)
+			manifest_size = $5, manifest_tree = $6, totals = $7, stored = $8 WHERE num = $1`,
+			v.num, string(Stored), h[:], blob(ref.Archive), ref.Size, ref.TreeHash[:], totals, stored)
 		return err
 	})
 	return d.fail("finish snapshot "+id, err)

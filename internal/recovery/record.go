@@ -302,6 +302,9 @@ func (r *run) fill(ctx context.Context, m *manifest.Reader, a coldstore.Archive,
 		return &refusal{Problem{Kind: Untrusted, Signer: signer, Reason: "it is signed by a key that is not trusted, " + hex.EncodeToString(signer)}}
 	case want != (manifest.Hash{}) && m.Hash() != want:
 		return refuse(other, "it is not the one that the next snapshot builds on")
+	case t.volumes > 0 && t.gone == t.volumes:
+		// A copy of its manifest was left behind, or is in a listing that is older than its deletion.
+		return refuse(Unusable, "the vault has none of its %d volumes: it was deleted", t.volumes)
 	}
 	totals, err := t.totals(ctx, h.Snap, a.Size)
 	if err != nil {
@@ -312,7 +315,7 @@ func (r *run) fill(ctx context.Context, m *manifest.Reader, a coldstore.Archive,
 			return err
 		}
 	}
-	ref := catalog.ArchiveRef{Archive: a.ID, Size: a.Size, TreeHash: a.TreeHash}
+	ref := catalog.ArchiveRef{Archive: a.ID, Size: a.Size, TreeHash: a.TreeHash, Stored: a.Created.UTC()}
 	if err := r.o.Catalog.FinishStored(ctx, h.Snap, m.Hash(), ref, totals); err != nil {
 		return err
 	}
@@ -337,7 +340,11 @@ func (r *run) records(ctx context.Context, m *manifest.Reader, w *catalog.EntryW
 		switch {
 		case rec.Volume != nil:
 			t.volume(rec.Volume)
-			if reason := r.checkVolume(rec.Volume); reason != "" && len(missing) < Sample {
+			reason := r.checkVolume(rec.Volume)
+			if _, ok := r.archives[rec.Volume.Archive]; !ok {
+				t.gone++
+			}
+			if reason != "" && len(missing) < Sample {
 				missing = append(missing, Problem{
 					Kind: Missing, Archive: rec.Volume.Archive, Set: h.SetID, Snapshot: h.Snap,
 					Reason: fmt.Sprintf("volume %d of snapshot %s, archive %s: %s", rec.Volume.N, h.Snap, rec.Volume.Archive, reason),
@@ -388,12 +395,15 @@ type counting struct {
 	t       catalog.Totals
 	lookups int
 	count   bool // the tree at the end
+
+	volumes, gone int // of the snapshot, and those that the vault does not have
 }
 
 // maxLookups is how many changes are looked up, at some milliseconds each at worst.
 const maxLookups = 500
 
 func (c *counting) volume(v *manifest.Volume) {
+	c.volumes++
 	c.t.Raw += v.Raw
 	c.t.Stored += v.Size
 }

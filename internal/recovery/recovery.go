@@ -203,6 +203,12 @@ func (r *run) look(ctx context.Context, set *manifest.ListedSet) error {
 		if err != nil && failure.KindOf(err) != failure.NotFound {
 			return err
 		}
+		if s.Manifests, err = r.kept(ctx, s.Manifests); err != nil {
+			return err
+		}
+		if len(s.Manifests) == 0 {
+			continue
+		}
 		r.wanted++
 		for _, a := range s.Manifests {
 			if err := r.desk.Want(ctx, a.ID, coldstore.Range{}, a.Size); err != nil {
@@ -211,6 +217,21 @@ func (r *run) look(ctx context.Context, set *manifest.ListedSet) error {
 		}
 	}
 	return nil
+}
+
+// kept are those manifests that this machine is not about to delete: what has expired here does not come back.
+func (r *run) kept(ctx context.Context, manifests []coldstore.Archive) ([]coldstore.Archive, error) {
+	var list []coldstore.Archive
+	for _, a := range manifests {
+		going, err := r.o.Catalog.IsDoomed(ctx, r.o.Vault, a.ID)
+		if err != nil {
+			return nil, err
+		}
+		if !going {
+			list = append(list, a)
+		}
+	}
+	return list, nil
 }
 
 // recoverSet recovers the snapshots of a set, one sequence number after the other.

@@ -72,6 +72,7 @@ func read(t *testing.T, w *restoretest.World) state {
 		snaps, err := w.DB.Snapshots(ctx, set.ID)
 		w.Must(err)
 		for _, snap := range snaps {
+			snap.ManifestPart.Stored = time.Time{} // the vault's word, and not the manifest's
 			s.Snaps = append(s.Snaps, snap)
 			w.Must(w.DB.Entries(ctx, snap.ID, catalog.Query{}, func(e snapshot.Entry) error {
 				e.CTime, e.Dev, e.Ino = snapshot.Time{}, 0, 0 // never in a manifest
