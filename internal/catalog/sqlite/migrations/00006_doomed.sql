@@ -17,4 +17,4 @@ CREATE TABLE doomed (
 );
 CREATE INDEX doomed_order ON doomed (set_id, manifest DESC, num);
 
-PRAGMA user_version = 5;
+PRAGMA user_version = 6;
