@@ -31,9 +31,6 @@ func (f *retrieveFlags) add(cmd *cobra.Command) {
 	fs.BoolVar(&f.wait, "wait", false, "wait until the vault has made everything readable, instead of exiting with 75")
 }
 
-// kept is how long a vault keeps what it has made readable, less what fetching it may take.
-const kept = 20 * time.Hour
-
 // desk is what retrievals are to go by.
 type desk struct {
 	tier    coldstore.Tier
@@ -130,6 +127,10 @@ func (b *budget) approve(ctx context.Context, bill retrieval.Bill) error {
 		return err
 	}
 	b.say(bill, all, unknown, bill.Tier, "asking for")
+	if most := b.pace.Within(retrieval.WaveTime); bill.Requests > most {
+		b.notice(fmt.Sprintf("at %s the last of %s goes out %s after the first, which the vault does not keep so long: they are asked for, and read, %s at a time",
+			b.pace, plural(bill.Requests, "request"), units.Duration(b.pace.Over(bill.Requests).Round(time.Minute)), count(most)), nil)
+	}
 	if !b.billed {
 		return nil
 	}
@@ -137,9 +138,6 @@ func (b *budget) approve(ctx context.Context, bill retrieval.Bill) error {
 		if q = b.quota(ctx); bill.Requests > q.Requests {
 			b.notice(fmt.Sprintf("the service takes %s retrievals a day in random order without slowing down (those in the order of storing do not count); --retrieve-rate quota keeps to that", count(q.Requests)), nil)
 		}
-	}
-	if over := b.pace.Over(bill.Requests); over > kept {
-		b.c.warn("at %s the last of %s goes out %s after the first, which the vault does not keep so long: get it in pieces, or let more out", b.pace, plural(bill.Requests, "request"), units.Duration(over.Round(time.Minute)))
 	}
 	if !b.limit {
 		return nil

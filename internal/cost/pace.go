@@ -2,6 +2,7 @@ package cost
 
 import (
 	"fmt"
+	"math"
 	"math/bits"
 	"strconv"
 	"strings"
@@ -45,6 +46,19 @@ func (p Pace) At(number int64) time.Duration {
 
 // Over is how long it takes until the last of so many requests is out.
 func (p Pace) Over(requests int64) time.Duration { return p.At(requests - 1) }
+
+// Within is how many requests go out in less than d, the first at once: of those in any span of Per there are
+// never more than Requests.
+func (p Pace) Within(d time.Duration) int64 {
+	if p.Unlimited() {
+		return math.MaxInt64
+	}
+	times := int64(max(d, 0)/p.Per) + 1
+	if p.Requests > math.MaxInt64/times {
+		return math.MaxInt64
+	}
+	return p.Requests * times
+}
 
 // Slower is the slower one of two paces.
 func (p Pace) Slower(q Pace) Pace {

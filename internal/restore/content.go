@@ -194,6 +194,10 @@ func (c *contents) obtain(ctx context.Context, e, there *snapshot.Entry) error {
 	}
 	if err := c.stream(ctx, e, f); err != nil {
 		f.Close()
+		if c.r.desk.Stuck(err) && c.r.res.Files == 0 && !c.r.o.Wait {
+			return failure.Errorf(failure.Usage, "%s lies in more archives than are readable at one time at the rate of %s: "+
+				"read them as they come, in one run (--wait), or let more out", e.Path, c.r.o.Pace)
+		}
 		var disk *diskError
 		switch {
 		case errors.As(err, &disk):

@@ -2,6 +2,7 @@ package retrieval
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -40,6 +41,9 @@ func (d *Desk) Want(ctx context.Context, archive string, r coldstore.Range, size
 		return err
 	}
 	d.note(have, ok)
+	if !d.o.Pace.Unlimited() {
+		d.kept = append(d.kept, want{archive, r, size})
+	}
 	if !ok {
 		d.wanted = append(d.wanted, want{archive, r, size})
 	}
@@ -50,20 +54,39 @@ func (d *Desk) Want(ctx context.Context, archive string, r coldstore.Range, size
 // faster than Options.Pace. refused, if not nil, is told of an archive that the vault cannot
 // give (IsDamage); the others are asked for all the same unless it returns an error. failure.NotReady:
 // the pace does not let all of it out now, and Options.Wait is not set; ask again later.
+//
+// What the pace lets out so slowly that the first of it would not be readable any more when the last is, is not asked for
+// now but in waves: by Ask and Open, which come to it in the order in which it was wanted, and then wait, or return
+// failure.NotReady, as Ready does. refused is not told of what is met then: those return it.
 func (d *Desk) Order(ctx context.Context, refused func(archive string, err error) error) error {
-	wanted := d.wanted
-	d.wanted = nil
+	wanted, kept := d.wanted, d.kept
+	d.wanted, d.kept = nil, nil
+	if waves, err := d.inWaves(ctx, wanted, kept); waves || err != nil {
+		return err
+	}
 	if len(wanted) == 0 {
 		return nil
 	}
+	if err := d.approve(ctx, d.bill(wanted)); err != nil {
+		return err
+	}
+	_, err := d.send(ctx, wanted, refused, false)
+	return err
+}
+
+// bill is what asking for all that is wanted comes to.
+func (d *Desk) bill(wanted []want) Bill {
 	b := Bill{Tier: d.o.Tier, Days: d.o.Days}
 	for _, w := range wanted {
 		b.Requests++
 		b.Bytes += w.size
 	}
-	if err := d.approve(ctx, b); err != nil {
-		return err
-	}
+	return b
+}
+
+// send asks for what is wanted, no faster than the pace; some says that what the pace does not let out now may
+// stay behind, where there is something to be read without. done is how many of them were asked for.
+func (d *Desk) send(ctx context.Context, wanted []want, refused func(archive string, err error) error, some bool) (done int, err error) {
 	gone := map[string]bool{}
 	for i, w := range wanted {
 		if gone[w.archive] {
@@ -73,15 +96,18 @@ func (d *Desk) Order(ctx context.Context, refused func(archive string, err error
 		if i > 0 && wanted[i-1].archive == w.archive {
 			have, ok, err := d.saved(ctx, w.archive, w.r)
 			if err != nil {
-				return err
+				return i, err
 			}
 			if ok {
 				d.note(have, ok)
 				continue
 			}
 		}
-		if err := d.wait(ctx, i, len(wanted)); err != nil {
-			return err
+		if err := d.wait(ctx, i, len(wanted), some && d.all > 0); err != nil {
+			if errors.Is(err, errEnough) {
+				return i, nil
+			}
+			return i, err
 		}
 		_, err := d.request(ctx, w.archive, w.r)
 		if IsDamage(err) && refused != nil {
@@ -89,11 +115,13 @@ func (d *Desk) Order(ctx context.Context, refused func(archive string, err error
 			err = refused(w.archive, err)
 		}
 		if err != nil {
-			return err
+			return i, err
 		}
 	}
-	return nil
+	return len(wanted), nil
 }
+
+var errEnough = errors.New("the pace lets no more out now")
 
 // Held is a retrieval of an earlier run, or of this one, that has range r of an archive ready now; ok is
 // false where there is none. Of a warm store there never is.
@@ -141,8 +169,8 @@ func (d *Desk) request(ctx context.Context, archive string, r coldstore.Range) (
 const soon = time.Minute
 
 // wait waits until one more request may go out: of those of the last Pace.Per, also of earlier
-// runs, there are never more than Pace.Requests.
-func (d *Desk) wait(ctx context.Context, done, all int) error {
+// runs, there are never more than Pace.Requests. errEnough: that takes long, and there is enough.
+func (d *Desk) wait(ctx context.Context, done, all int, enough bool) error {
 	p := d.o.Pace
 	if p.Unlimited() {
 		return nil
@@ -165,6 +193,9 @@ func (d *Desk) wait(ctx context.Context, done, all int) error {
 	}
 	if over := int64(len(d.window)) - p.Requests; over >= 0 {
 		pause := d.window[over].Add(p.Per).Sub(d.at)
+		if pause > soon && enough {
+			return errEnough
+		}
 		if pause > soon && !d.o.Wait {
 			return failure.Errorf(failure.NotReady, "%d of %d retrievals are asked for; the next may be in %s, by the rate of %s",
 				done, all, pause.Round(time.Second), p)

@@ -52,6 +52,7 @@ type Options struct {
 	Tier     coldstore.Tier   // empty: the store's default
 	Days     int              // how long to keep readable; 0: the store's default
 	Wait     bool             // wait for what is not ready, instead of failing
+	Once     bool             // what is read counts for this run only: a later one reads it again
 	Poll     time.Duration    // between looks while waiting, at first; 0: 30 s. It doubles up to 10 min
 	Transfer transfer.Options // Retries and Sleep count here too
 
@@ -72,6 +73,8 @@ type Desk struct {
 	pending map[string]coldstore.Retrieval // by token
 	all     int                            // asked for or found, in this run
 	wanted  []want                         // of the next Order
+	kept    []want                         // those and what was found, where there is a pace
+	queue   *queue                         // nil: everything is asked for at once
 	sizes   map[string]int64               // of whole archives, in bytes, as far as told
 	window  []time.Time                    // of requests within the pace's time, oldest first; nil: not known yet
 	at      time.Time                      // the latest time that the pace has seen
@@ -119,6 +122,9 @@ func sleep(ctx context.Context, d time.Duration) error {
 // just asked. coldstore.ErrNotFound: there is no such archive. Where many are asked for, Want and
 // Order tell what that comes to first.
 func (d *Desk) Ask(ctx context.Context, archive string, want coldstore.Range) (coldstore.Retrieval, error) {
+	if err := d.ensure(ctx, archive, want); err != nil {
+		return coldstore.Retrieval{}, err
+	}
 	if !d.o.Traits.Warm {
 		r, ok, err := d.saved(ctx, archive, want)
 		if err != nil || ok {
@@ -238,6 +244,9 @@ func Covers(have, want coldstore.Range) bool {
 // Ready returns when all that was asked for is ready. If something is not, it
 // waits when Options.Wait says so, else it returns failure.NotReady.
 func (d *Desk) Ready(ctx context.Context) error {
+	if d.queue != nil && d.queue.now == nil {
+		return nil // the first wave has not begun
+	}
 	pause := d.o.Poll
 	for {
 		if d.o.Waiting != nil && d.all > 0 && !d.o.Traits.Warm {

@@ -23,7 +23,7 @@ func (r *run) readAll(ctx context.Context) error {
 	desk := retrieval.New(retrieval.Options{
 		Store: r.o.Store, Traits: r.o.Lister.Traits(), Journal: r.o.Catalog, Vault: r.o.Vault, Codecs: r.o.Codecs, Now: r.o.Now,
 		Tier: r.o.Tier, Days: r.o.Days, Wait: r.o.Wait, Poll: r.o.Poll, Transfer: r.o.Transfer,
-		Approve: r.o.Approve, Pace: r.o.Pace,
+		Approve: r.o.Approve, Pace: r.o.Pace, Once: true,
 		Read:    func(n int64) { r.read.Add(n); r.o.Observe.Read(n) },
 		Waiting: r.o.Observe.Waiting,
 		Damaged: r.read.Damage,
