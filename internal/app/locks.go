@@ -34,6 +34,12 @@ func (a *App) LockVault(ctx context.Context, url string) (held context.Context, 
 	return a.lock(ctx, vaultKey(url), "vault "+url)
 }
 
+// LockUpload is LockSet for the upload of one file, or of a stream of that name, to a vault.
+func (a *App) LockUpload(ctx context.Context, url, what string) (held context.Context, release func(), err error) {
+	id := sha256.Sum256([]byte(url + "\x00" + what))
+	return a.lock(ctx, "upload-"+hex.EncodeToString(id[:12]), "the upload of "+what)
+}
+
 // vaultKey is a name for a vault that may be one of a file.
 func vaultKey(url string) string {
 	sum := sha256.Sum256([]byte(url))

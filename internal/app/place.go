@@ -14,3 +14,9 @@ func Place(url string) (p cost.Place, billed bool) {
 	}
 	return cost.Place{Class: cost.Vault, Region: glaciervault.Region(url)}, true
 }
+
+// ListsLate says whether a vault tells what it has only hours later, so that what it has is known from the catalog.
+func ListsLate(url string) bool {
+	k, err := kindOf(url)
+	return err == nil && k.scheme == glaciervault.Scheme
+}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 	"strings"
 	"time"
@@ -220,17 +219,6 @@ func (c *command) listUploads(ctx context.Context, v *plain.Vault) error {
 	}
 	t.print(c.output)
 	return nil
-}
-
-// interruptible lets a read that never comes back be given up.
-func interruptible(ctx context.Context, r io.Reader) io.Reader {
-	pr, pw := io.Pipe()
-	context.AfterFunc(ctx, func() { pw.CloseWithError(context.Cause(ctx)) })
-	go func() {
-		_, err := io.CopyBuffer(struct{ io.Writer }{pw}, struct{ io.Reader }{r}, make([]byte, 1<<20))
-		pw.CloseWithError(err)
-	}()
-	return pr
 }
 
 // localName is the file that an archive is retrieved to where nothing else is said.

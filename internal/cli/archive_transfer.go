@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
@@ -98,19 +96,17 @@ func (c *command) uploadArchive(cmd *cobra.Command, vault, file string, f upload
 	if o.Transfer.Limit, err = c.limiter(a, f.limit); err != nil {
 		return err
 	}
+	locked := "stdin:" + o.Name
 	if !stream {
-		path, err := filepath.Abs(file)
-		if err != nil {
+		if locked, err = filepath.Abs(file); err != nil {
 			return err
 		}
-		id := sha256.Sum256([]byte(v.URL + "\x00" + path))
-		held, release, err := a.LockSet(ctx, catalog.Set{ID: "upload-" + hex.EncodeToString(id[:12]), Name: path})
-		if err != nil {
-			return err
-		}
-		defer release()
-		ctx = held
 	}
+	ctx, release, err := a.LockUpload(ctx, v.URL, locked)
+	if err != nil {
+		return err
+	}
+	defer release()
 	run, err := a.BeginRun(ctx, "archive upload", "")
 	if err != nil {
 		return err
@@ -129,7 +125,7 @@ func (c *command) uploadArchive(cmd *cobra.Command, vault, file string, f upload
 	}
 	var stored coldstore.Archive
 	if stream {
-		stored, err = v.Stream(ctx, interruptible(ctx, c.env.Stdin), o)
+		stored, err = v.Stream(ctx, plain.Interruptible(ctx, c.env.Stdin), o)
 	} else {
 		if info, serr := os.Stat(file); serr == nil {
 			meter.SetTotals(info.Size(), 1)

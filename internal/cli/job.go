@@ -10,6 +10,7 @@ import (
 	"github.com/firn-backup/firn/internal/app"
 	"github.com/firn-backup/firn/internal/coldstore"
 	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/plain"
 	"github.com/firn-backup/firn/internal/units"
 )
 
@@ -89,7 +90,7 @@ func oneJob(ctx context.Context, a *app.App, url string, store coldstore.Store, 
 		}
 		return j, err
 	}
-	jobs, err := catalogJobs(ctx, a, url, store)
+	jobs, err := vaultJobs(ctx, a, url, store)
 	for _, j := range jobs {
 		if j.ID == id {
 			return j, nil
@@ -120,19 +121,7 @@ type jsonJob struct {
 }
 
 func (c *command) listJobs(ctx context.Context, a *app.App, url string, store coldstore.Store) error {
-	var jobs []coldstore.Job
-	err := error(nil)
-	if l, ok := store.(coldstore.JobLister); ok {
-		err = administer(ctx, func() error {
-			jobs = nil
-			return l.ListJobs(ctx, func(j coldstore.Job) error {
-				jobs = append(jobs, j)
-				return nil
-			})
-		})
-	} else {
-		jobs, err = catalogJobs(ctx, a, url, store)
-	}
+	jobs, err := vaultJobs(ctx, a, url, store)
 	if err != nil {
 		return err
 	}
@@ -183,28 +172,12 @@ func jobJSON(j *coldstore.Job) jsonJob {
 	return out
 }
 
-// catalogJobs are the retrievals that the catalog knows, as they stand now.
-func catalogJobs(ctx context.Context, a *app.App, url string, store coldstore.Store) ([]coldstore.Job, error) {
-	db, _, err := lastListing(ctx, a, url)
-	if err != nil || db == nil {
-		return nil, err
-	}
-	saved, err := db.Retrievals(ctx, url, "")
+// vaultJobs are the jobs of a vault; of one without jobs, the retrievals of the catalog.
+func vaultJobs(ctx context.Context, a *app.App, url string, store coldstore.Store) ([]coldstore.Job, error) {
+	db, err := a.Catalog(ctx, true)
 	if err != nil {
 		return nil, err
 	}
-	var jobs []coldstore.Job
-	for _, r := range saved {
-		j := coldstore.Job{ID: r.Token, Kind: coldstore.JobRetrieval, State: coldstore.JobRunning, Requested: r.Requested,
-			Expires: r.Expires, Archive: r.Archive, Range: r.Range, Tier: r.Tier}
-		now, err := store.CheckRetrieval(ctx, r.Token)
-		switch {
-		case err != nil:
-			j.State, j.Message = coldstore.JobFailed, err.Error()
-		case now.Ready:
-			j.State, j.Expires = coldstore.JobDone, now.Expires
-		}
-		jobs = append(jobs, j)
-	}
-	return jobs, nil
+	jobs, err := (&plain.Vault{Store: store, Catalog: db, URL: url, Now: a.Now}).Jobs(ctx)
+	return jobs, adminError(err)
 }

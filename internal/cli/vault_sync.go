@@ -91,7 +91,8 @@ func (c *command) syncSummary(url string, r reconcile.Result) string {
 		what string
 	}{
 		{r.Newer, "newer than the listing"}, {r.Dropped, "deleted"}, {r.Found[reconcile.Gone], "gone"}, {r.Found[reconcile.Different], "different"},
-		{r.Found[reconcile.Damaged], "damaged"}, {r.Found[reconcile.Returned], "returned"}, {r.Found[reconcile.Orphan], "needed by no snapshot"},
+		{r.Found[reconcile.Damaged], "damaged"}, {r.Found[reconcile.Returned], "returned"}, {r.Found[reconcile.Renamed], "renamed"},
+		{r.Found[reconcile.Orphan], "needed by no snapshot"},
 		{r.Found[reconcile.Settled], "settled"},
 	} {
 		if x.n > 0 {

@@ -5,7 +5,6 @@
 package plain
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,46 +47,12 @@ func (v *Vault) check() error {
 	return nil
 }
 
-// Title is what an archive is called: its name, else what the tool that stored it wrote into its description, else the
-// description, else its id.
-func Title(r catalog.ArchiveRecord) string {
-	return cmp.Or(r.Name, strings.TrimSpace(foreign.Name(r.Description)), r.ID)
-}
-
 // Called says that an archive goes by a name: it has that name or, where it has none, its description says so.
 func Called(r catalog.ArchiveRecord, name string) bool {
 	if r.Name != "" {
 		return r.Name == name
 	}
-	return r.Description == name || r.Description == Describe(name) || name != "" && foreign.Name(r.Description) == name
-}
-
-// Describe is the description of an archive of that name: the name itself where it can be
-// one, else with what cannot be in it as %XX.
-func Describe(name string) string {
-	var b strings.Builder
-	for i := range len(name) {
-		if c := name[i]; c < 0x20 || c > 0x7e || c == ' ' && (i == 0 || i == len(name)-1) {
-			fmt.Fprintf(&b, "%%%02X", c)
-		} else {
-			b.WriteByte(c)
-		}
-	}
-	s := b.String()
-	return s[:min(len(s), maxDescription)]
-}
-
-// CheckDescription says what is wrong with a description. failure.Usage.
-func CheckDescription(s string) error {
-	for i := range len(s) {
-		if s[i] < 0x20 || s[i] > 0x7e {
-			return failure.Errorf(failure.Usage, "a description has printable ASCII only, and there is byte %#02x at %d", s[i], i)
-		}
-	}
-	if len(s) > maxDescription {
-		return failure.Errorf(failure.Usage, "a description has at most %d characters, and not %d", maxDescription, len(s))
-	}
-	return nil
+	return r.Description == name || name != "" && (NameOf(r.Description) == name || foreign.Name(r.Description) == name)
 }
 
 // AnnexSize is the size that the key of git-annex in a name tells: SHA256E-s123456--0a1b….ext. ok is

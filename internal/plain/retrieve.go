@@ -52,6 +52,7 @@ type Target struct {
 	Archive catalog.ArchiveRecord
 	Span    Span
 	File    string    // to be made; it must not exist
+	Replace bool      // File may exist: it is replaced once the archive is whole
 	Out     io.Writer // instead of File
 }
 
@@ -73,6 +74,9 @@ func (v *Vault) Retrieve(ctx context.Context, targets []Target, o RetrieveOption
 	}
 	o.Retrieval.Store, o.Retrieval.Traits, o.Retrieval.Journal = v.Store, v.Store.Traits(), v.Catalog
 	o.Retrieval.Vault, o.Retrieval.Now = v.URL, v.Now
+	if err := v.learn(ctx, targets, o); err != nil {
+		return explain(err)
+	}
 	desk := retrieval.New(o.Retrieval)
 	all, err := v.missing(ctx, targets, o)
 	if err != nil {
@@ -83,7 +87,14 @@ func (v *Vault) Retrieve(ctx context.Context, targets []Target, o RetrieveOption
 	for _, t := range all {
 		r, ok, err := desk.Held(ctx, t.Archive.ID, t.ask)
 		if err == nil && ok {
-			err = v.fetch(ctx, t, r, o)
+			out := &tally{w: t.Out}
+			if t.Out != nil {
+				t.Out = out
+			}
+			if err = v.fetch(ctx, t, r, o); errors.Is(err, coldstore.ErrExpired) && out.n == 0 {
+				// The vault did not keep it as long as it had said.
+				ok, err = false, v.Catalog.DropRetrieval(ctx, v.URL, r.Token)
+			}
 		}
 		if err != nil {
 			return explain(err)
@@ -120,6 +131,18 @@ func (v *Vault) Retrieve(ctx context.Context, targets []Target, o RetrieveOption
 		}
 	}
 	return nil
+}
+
+// tally counts what was written.
+type tally struct {
+	w io.Writer
+	n int64
+}
+
+func (t *tally) Write(p []byte) (int, error) {
+	n, err := t.w.Write(p)
+	t.n += int64(n)
+	return n, err
 }
 
 // order is a target that is to be fetched.
@@ -164,6 +187,9 @@ func isThere(ctx context.Context, t Target, span coldstore.Range) (bool, error) 
 		return false, err
 	}
 	other := failure.Errorf(failure.Usage, "%s exists already, and is something else", t.File)
+	if t.Replace {
+		other = nil
+	}
 	if !info.Mode().IsRegular() || info.Size() != t.Archive.Size || span.Size != t.Archive.Size || t.Archive.TreeHash.IsZero() {
 		return false, other
 	}
@@ -231,7 +257,7 @@ func (v *Vault) get(ctx context.Context, t Target, r coldstore.Retrieval, span c
 	if err := f.Close(); err != nil {
 		return resumed, err
 	}
-	if _, err := os.Lstat(t.File); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Lstat(t.File); !t.Replace && !errors.Is(err, fs.ErrNotExist) {
 		return resumed, failure.Errorf(failure.Usage, "%s exists now; what was retrieved is %s", t.File, part)
 	}
 	return resumed, durable.Rename(part, t.File)

@@ -22,6 +22,7 @@ type UploadOptions struct {
 	Description string // in the vault; empty: Describe(Name)
 	PartSize    int64  // bytes; 0: by the size
 	Expect      int64  // bytes that a stream comes to; 0: by the name, where that is a key of git-annex, else not known
+	Unnamed     bool   // no name and no description, whatever the file's is
 	Transfer    transfer.Options
 	// UploadID is an unfinished upload to go on with, whoever began it. Its parts must be of the same bytes; it
 	// prescribes PartSize and Description, and stays if anything fails.
@@ -32,6 +33,10 @@ type UploadOptions struct {
 }
 
 func (o *UploadOptions) describe(name string) error {
+	if o.Unnamed {
+		o.Name, o.Description = "", ""
+		return nil
+	}
 	if o.Name == "" {
 		o.Name = name
 	}
@@ -260,7 +265,12 @@ func (v *Vault) record(ctx context.Context, name string, a coldstore.Archive) er
 	return v.Catalog.PutArchive(ctx, catalog.ArchiveRecord{Vault: v.URL, Archive: a, UploadedAt: now, Name: name})
 }
 
-// Stream stores what r has as one archive. It cannot go on after an interruption. failure.Failed as soon as
+// streamPath stands for the file of an upload from a stream: no file has such a path.
+func streamPath(name string) string { return "stdin:" + name }
+
+// Stream stores what r has as one archive. It cannot go on after an interruption, but what an interrupted one of the same name
+// has left is settled first: parts are given up, and an archive whose completion was not answered is
+// found; if r then turns out to have the same bytes it is not stored twice. failure.Failed as soon as
 // it is certain that more comes than the parts can hold; the parts are given up then.
 func (v *Vault) Stream(ctx context.Context, r io.Reader, o UploadOptions) (coldstore.Archive, error) {
 	var none coldstore.Archive
@@ -290,44 +300,138 @@ func (v *Vault) Stream(ctx context.Context, r io.Reader, o UploadOptions) (colds
 	if o.Transfer, err = options(o.Transfer, o.PartSize, o.Expect, t); err != nil {
 		return none, err
 	}
-	most := limit(o.Transfer.PartSize, t)
-	tooMuch := func(what string) error {
-		return failure.Errorf(failure.Failed, "%s: %s than the %s that fit into an archive with parts of %s; give a larger --expected-size or --part-size",
-			o.Name, what, units.ExactSize(most), units.ExactSize(o.Transfer.PartSize))
-	}
-	if o.Expect > most {
-		return none, tooMuch(units.Size(o.Expect) + " are expected, more")
+	if most := limit(o.Transfer.PartSize, t); o.Expect > most {
+		return none, tooMuch(o, most, units.Size(o.Expect)+" are expected, more")
 	}
 	if begun.ID != "" {
 		return v.streamOn(ctx, r, begun, o)
 	}
-	a := coldstore.NewArchive{Description: o.Description}
-	u := transfer.NewUpload(ctx, v.Store, a, o.Transfer)
-	defer func() {
-		// After a success there is nothing to give up. The parts of a failure cost storage, even when the run was interrupted.
-		c, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
-		defer cancel()
-		_ = u.Abort(c) // the run's own error counts
-	}()
-	n, err := io.CopyBuffer(struct{ io.Writer }{u}, counting{io.LimitReader(r, most), o.Read}, make([]byte, mib))
-	if err != nil {
-		return none, fmt.Errorf("upload %s: %w", o.Name, err)
-	}
-	if n == most {
-		if k, err := io.ReadFull(r, make([]byte, 1)); k > 0 {
-			return none, tooMuch("the stream is longer")
-		} else if !errors.Is(err, io.EOF) {
-			return none, fmt.Errorf("upload %s: %w", o.Name, err)
-		}
-	}
-	if n == 0 {
-		return none, failure.Errorf(failure.Usage, "%s: nothing came, and an archive has one byte at least", o.Name)
-	}
-	stored, err := u.Complete(ctx, nil)
+	before, err := v.Settle(ctx, o.Name, o.Transfer)
 	if err != nil {
 		return none, err
 	}
-	return stored, v.record(ctx, o.Name, stored)
+	return v.stream(ctx, r, o, before)
+}
+
+func tooMuch(o UploadOptions, most int64, what string) error {
+	return failure.Errorf(failure.Failed, "%s: %s than the %s that fit into an archive with parts of %s; give a larger --expected-size or --part-size",
+		o.Name, what, units.ExactSize(most), units.ExactSize(o.Transfer.PartSize))
+}
+
+// errSameAgain says that what was sent is an archive already.
+var errSameAgain = errors.New("this archive is stored already")
+
+// stream sends a stream. before are archives of that name that interrupted uploads turned out to have made.
+func (v *Vault) stream(ctx context.Context, r io.Reader, o UploadOptions, before []coldstore.Archive) (coldstore.Archive, error) {
+	var none, same coldstore.Archive
+	j := catalog.FileUpload{Vault: v.URL, Path: streamPath(o.Name), PartSize: o.Transfer.PartSize, Name: o.Name, Description: o.Description, Begun: v.Now()}
+	t := o.Transfer
+	t.Begun = func(u coldstore.Upload) error {
+		j.UploadID = u.ID
+		return v.Catalog.PutFileUpload(ctx, j)
+	}
+	u := transfer.NewUpload(ctx, v.Store, coldstore.NewArchive{Description: o.Description}, t)
+	giveUp := func() {
+		// The parts of a failure cost storage, even when the run was interrupted.
+		c, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+		defer cancel()
+		if u.Abort(c) == nil && j.UploadID != "" { // else it is given up by the next upload of that name
+			_ = v.Catalog.DropFileUpload(c, v.URL, j.UploadID)
+		}
+	}
+	n, err := v.copyStream(ctx, u, r, o)
+	if err != nil {
+		giveUp()
+		return none, err
+	}
+	stored, err := u.Complete(ctx, func(p transfer.Pending) error {
+		for _, a := range before {
+			if a.Size == p.Size && a.TreeHash == p.TreeHash {
+				same = a
+				return errSameAgain
+			}
+		}
+		j.Size, j.TreeHash = n, p.TreeHash
+		return v.Catalog.PutFileUpload(ctx, j)
+	})
+	switch {
+	case errors.Is(err, errSameAgain):
+		giveUp()
+		return same, nil
+	case err != nil && j.TreeHash.IsZero(), errors.Is(err, coldstore.ErrIntegrity), errors.Is(err, coldstore.ErrInvalid):
+		giveUp()
+		return none, err
+	case err != nil: // it may be stored: the next upload of that name finds out
+		u.Leave()
+		return none, err
+	}
+	return stored, v.stored(ctx, j, stored)
+}
+
+// copyStream sends all of r.
+func (v *Vault) copyStream(ctx context.Context, u io.Writer, r io.Reader, o UploadOptions) (int64, error) {
+	most := limit(o.Transfer.PartSize, v.Store.Traits())
+	n, err := io.CopyBuffer(struct{ io.Writer }{u}, counting{io.LimitReader(r, most), o.Read}, make([]byte, mib))
+	if err != nil {
+		return n, fmt.Errorf("upload %s: %w", o.Name, err)
+	}
+	if n == most {
+		if k, err := io.ReadFull(r, make([]byte, 1)); k > 0 {
+			return n, tooMuch(o, most, "the stream is longer")
+		} else if !errors.Is(err, io.EOF) {
+			return n, fmt.Errorf("upload %s: %w", o.Name, err)
+		}
+	}
+	if n == 0 {
+		return n, failure.Errorf(failure.Usage, "%s: nothing came, and an archive has one byte at least", o.Name)
+	}
+	return n, nil
+}
+
+// Settle finds out what became of uploads from streams of that name that were interrupted: parts are given up, and archives
+// whose completion was not answered recorded and returned, the oldest first. The caller sees to it that nobody uploads that name now.
+func (v *Vault) Settle(ctx context.Context, name string, o transfer.Options) ([]coldstore.Archive, error) {
+	if err := v.check(); err != nil {
+		return nil, err
+	}
+	list, err := v.Catalog.FileUploads(ctx, v.URL, streamPath(name))
+	var all []coldstore.Archive
+	for _, u := range list {
+		if u.TreeHash.IsZero() {
+			if err := v.giveUp(ctx, u.UploadID, o); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		a, err := transfer.Settle(ctx, v.Store, transfer.Pending{UploadID: u.UploadID, Size: u.Size, TreeHash: u.TreeHash}, o)
+		switch {
+		case errors.Is(err, coldstore.ErrNotFound):
+			err = v.Catalog.DropFileUpload(ctx, v.URL, u.UploadID)
+		case errors.Is(err, coldstore.ErrIntegrity), errors.Is(err, coldstore.ErrInvalid):
+			err = v.giveUp(ctx, u.UploadID, o)
+		case err == nil:
+			if a.Description == "" {
+				a.Description = u.Description
+			}
+			all = append(all, a)
+			err = v.stored(ctx, u, a)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return all, err
+}
+
+// Interruptible lets a read that never comes back be given up.
+func Interruptible(ctx context.Context, r io.Reader) io.Reader {
+	pr, pw := io.Pipe()
+	context.AfterFunc(ctx, func() { pw.CloseWithError(context.Cause(ctx)) })
+	go func() {
+		_, err := io.CopyBuffer(struct{ io.Writer }{pw}, struct{ io.Reader }{r}, make([]byte, mib))
+		pw.CloseWithError(err)
+	}()
+	return pr
 }
 
 // counting tells of what is read.

@@ -6,6 +6,7 @@ package reconcile
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/firn-backup/firn/internal/catalog"
@@ -21,6 +22,7 @@ const (
 	Returned  Kind = "returned"  // it was deleted here, and a later listing still has it
 	Damaged   Kind = "damaged"   // the vault itself sees that it is damaged
 	Orphan    Kind = "orphan"    // Firn's, and no snapshot of its set needs it
+	Renamed   Kind = "renamed"   // its description is not what another program had told
 	Settled   Kind = "settled"   // an upload whose completion was in doubt had happened; the catalog knows now
 )
 
@@ -28,11 +30,22 @@ const (
 type View struct {
 	Vault string
 	AsOf  time.Time // of the listing
+	// Taken is when it was taken in, by the clock that uploads and deletions are recorded by. What happened within the
+	// Margin before that is not judged either: the service's clock may be ahead. Zero: AsOf.
+	Taken time.Time
 	// Margin is how much earlier than AsOf something must have happened to be certainly in the listing: the time
 	// is the service's, and so is the notion of what a listing made at it has in it.
 	Margin time.Duration
 	// Fix accepts what the listing says where that contradicts the catalog.
 	Fix bool
+}
+
+// until is the time up to which the listing may tell of what was done here.
+func (v View) until() time.Time {
+	if !v.Taken.IsZero() && v.Taken.Before(v.AsOf) {
+		return v.Taken
+	}
+	return v.AsOf
 }
 
 // maxMargin is the most that a listing of a lagging store is distrusted: one is made in
@@ -69,12 +82,12 @@ func Judge(s catalog.ArchiveState, v View) Verdict {
 func unlisted(s catalog.ArchiveState, v View) Verdict {
 	r := *s.Record
 	if !r.DeletedAt.IsZero() {
-		if r.DeletedAt.Add(v.Margin).After(v.AsOf) {
+		if r.DeletedAt.Add(v.Margin).After(v.until()) {
 			return Verdict{}
 		}
 		return Verdict{Change: &catalog.ArchiveChange{Was: s.Record, Record: r, Drop: true}}
 	}
-	if r.SeenAsOf.IsZero() && !since(r).Add(v.Margin).Before(v.AsOf) {
+	if r.SeenAsOf.IsZero() && !since(r).Add(v.Margin).Before(v.until()) {
 		return Verdict{Newer: true}
 	}
 	out := Verdict{Finding: Gone, Reason: "it is not in the listing any more"}
@@ -108,7 +121,7 @@ func listed(s catalog.ArchiveState, v View) Verdict {
 	var out Verdict
 	switch {
 	case was.DeletedAt.IsZero():
-	case was.DeletedAt.Add(v.Margin).After(v.AsOf), !v.AsOf.After(was.SeenAsOf): // the listing is older than the deletion
+	case was.DeletedAt.Add(v.Margin).After(v.until()), !v.AsOf.After(was.SeenAsOf): // the listing is older than the deletion
 		return Verdict{}
 	default:
 		now.DeletedAt = time.Time{}
@@ -127,7 +140,18 @@ func listed(s catalog.ArchiveState, v View) Verdict {
 			now.TreeHash = a.TreeHash
 		}
 	}
-	if was.UploadedAt.IsZero() || was.Description == "" {
+	switch renamed := strings.TrimSpace(was.Description) != strings.TrimSpace(a.Description); {
+	case unknown && was.Description == "", was.Description == "" && was.UploadedAt.IsZero():
+		now.Description = a.Description
+	case renamed && out.Finding == "":
+		out.Finding = Renamed
+		out.Reason = fmt.Sprintf("it was called %q, and the listing says %q", was.Description, a.Description)
+		fallthrough
+	case renamed:
+		if v.Fix {
+			now.Description, now.Name = a.Description, ""
+		}
+	case was.UploadedAt.IsZero():
 		now.Description = a.Description
 	}
 	if !a.Created.IsZero() {

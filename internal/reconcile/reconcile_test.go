@@ -108,11 +108,10 @@ func TestSync(t *testing.T) {
 	ctx := t.Context()
 	d := openCatalog(t)
 	inv := &inventory{asOf: day(2), lag: 48 * time.Hour, list: map[string]coldstore.Archive{"a": archive("a", day(1)), "f": archive("f", day(1))}}
-	now := day(2.5)
 	var found findings
 	sync := func(fix bool) (reconcile.Result, error) {
 		found = nil
-		return reconcile.Sync(ctx, reconcile.Options{Catalog: d, Store: inv, Vault: vault, Now: func() time.Time { return now }, Fix: fix, Observe: &found})
+		return reconcile.Sync(ctx, reconcile.Options{Catalog: d, Store: inv, Vault: vault, Now: func() time.Time { return inv.asOf.Add(12 * time.Hour) }, Fix: fix, Observe: &found})
 	}
 	expect := func(want ...string) {
 		t.Helper()

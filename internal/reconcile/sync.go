@@ -42,6 +42,12 @@ type Observer interface {
 	Finding(f Finding)
 }
 
+// A JudgeObserver is an Observer that is told of each archive what was known and what follows.
+type JudgeObserver interface {
+	Observer
+	Judged(s catalog.ArchiveState, v Verdict)
+}
+
 // Finding is one thing found.
 type Finding struct {
 	Kind     Kind
@@ -116,7 +122,7 @@ func Sync(ctx context.Context, o Options) (Result, error) {
 	if err := r.expect(ctx); err != nil {
 		return r.res, err
 	}
-	r.view = View{Vault: o.Vault, AsOf: asOf, Margin: margin(o.Store.Traits()), Fix: o.Fix}
+	r.view = View{Vault: o.Vault, AsOf: asOf, Taken: o.Now(), Margin: margin(o.Store.Traits()), Fix: o.Fix}
 	err = l.Compare(ctx, func(s catalog.ArchiveState) error {
 		if err := r.one(ctx, s); err != nil {
 			return err
@@ -252,6 +258,9 @@ func (r *run) one(ctx context.Context, s catalog.ArchiveState) error {
 		if v = r.look(ctx, s, v); v.Finding == "" {
 			return nil
 		}
+	}
+	if j, ok := r.o.Observe.(JudgeObserver); ok {
+		j.Judged(s, v)
 	}
 	if v.New {
 		r.res.New++
