@@ -20,11 +20,15 @@ import (
 // times as often.
 const leaseTime = 10 * time.Minute
 
+// heldKey is the key, in a context, of a lock that its holder has already.
+type heldKey string
+
 // LockSet takes the set for this run: a lock file, which dies with the process
 // and keeps off other runs on this machine, and a lease in the catalog, which
 // keeps off other machines. failure.Locked: another run holds it. The context
 // returned ends when the lease is lost. release gives both back; the lock last,
-// so that the next run on this machine finds no lease.
+// so that the next run on this machine finds no lease. Within the context that was returned the set can be locked again,
+// which does nothing.
 func (a *App) LockSet(ctx context.Context, set catalog.Set) (held context.Context, release func(), err error) {
 	return a.lock(ctx, set.ID, "set "+set.Name)
 }
@@ -48,6 +52,9 @@ func vaultKey(url string) string {
 
 // lock takes what is called id in files and the catalog, and what in messages.
 func (a *App) lock(ctx context.Context, id, what string) (held context.Context, release func(), err error) {
+	if ctx.Value(heldKey(id)) != nil {
+		return ctx, func() {}, nil
+	}
 	if err := durable.MkdirAll(a.Paths.Locks, 0o700); err != nil {
 		return nil, nil, fmt.Errorf("lock %s: %w", what, err)
 	}
@@ -76,7 +83,7 @@ func (a *App) lock(ctx context.Context, id, what string) (held context.Context, 
 		_ = unlock()
 		return nil, nil, fmt.Errorf("lock %s: %w", what, err)
 	}
-	held, cancel := context.WithCancelCause(ctx)
+	held, cancel := context.WithCancelCause(context.WithValue(ctx, heldKey(id), true))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -8,8 +8,8 @@ import (
 	"github.com/firn-backup/firn/internal/failure"
 )
 
-// backupSet backs up one set. This is the one list of what is done for which kind of set.
-func (c *command) backupSet(ctx context.Context, a *app.App, t app.Target, f backupFlags) error {
+// backupKind backs up one set. This is the one list of what is done for which kind of set.
+func (c *command) backupKind(ctx context.Context, a *app.App, t app.Target, f backupFlags) error {
 	switch kind := t.Config.KindOf(); kind {
 	case config.KindTree:
 		return c.backupTree(ctx, a, t, f)

@@ -38,6 +38,7 @@ type command struct {
 	global  globals
 	app     *app.App // nil until open
 	limit   *transfer.Limiter
+	lastRun lastRun
 	started bool // flags and arguments were good, and the command itself began
 }
 

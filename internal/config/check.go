@@ -61,6 +61,9 @@ func (p *parser) check(c *Config) {
 	for _, name := range slices.Sorted(maps.Keys(c.Sets)) {
 		p.checkSet(c, c.Sets[name])
 	}
+	for _, name := range slices.Sorted(maps.Keys(c.Notifications)) {
+		p.checkNotify(c, c.Notifications[name])
+	}
 }
 
 func index(key string, i int) string { return fmt.Sprintf("%s[%d]", key, i) }
@@ -100,6 +103,7 @@ func (p *parser) checkSet(c *Config, s *Set) {
 	if s.Vault != "" && c.Vaults[s.Vault] == nil {
 		p.fault(at("vault"), "there is no [vault.%s]", s.Vault)
 	}
+	p.checkHooks(s, at)
 	if s.Compress != "" && !validCompress(s.Compress) {
 		p.fault(at("compress"), "%q: must be zstd or zstd:1 to zstd:19, the same with gzip or bzip2 and 1 to 9, or none", s.Compress)
 	}

@@ -32,6 +32,8 @@ type Config struct {
 
 	Vaults map[string]*Vault `toml:"vault"`
 	Sets   map[string]*Set   `toml:"set"`
+
+	Notifications map[string]*Notify `toml:"notify"`
 }
 
 // DayRates are rates by time of day, as units.ParseDayRates reads them: a text or a list of texts.
@@ -67,6 +69,7 @@ type Set struct {
 
 	Timing
 	Retention
+	Hooks
 }
 
 // later are keys that the design has and this version has not. They are faults
@@ -74,9 +77,9 @@ type Set struct {
 func later(section string) []string {
 	switch section {
 	case "set":
-		return []string{"dataset", "subvolume", "command", "path", "tier", "notify"}
+		return []string{"dataset", "subvolume", "command", "path", "tier"}
 	case "":
-		return []string{"notify", "daemon", "web"}
+		return []string{"daemon", "web"}
 	}
 	return nil
 }

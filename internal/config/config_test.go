@@ -68,9 +68,10 @@ other = {paths = ["/etc"], incrementals = 0, volume-size = 1048576}
 	log, eleven, none := "/home/me/.config/firn/firn.log", 11, 0
 	want := &Config{
 		File: "/home/me/.config/firn/config.toml", Log: &log, LogLevel: "debug", Host: "nb",
-		Identities: []string{"/home/me/old-key.txt", "/etc/firn/key.txt", "/home/me/.config/firn/keys/third.txt"},
-		Signers:    []string{signer},
-		Vaults:     map[string]*Vault{"offsite": {Name: "offsite", Line: 8, URL: "dir:/home/me/nas/firn?delay=4h"}},
+		Identities:    []string{"/home/me/old-key.txt", "/etc/firn/key.txt", "/home/me/.config/firn/keys/third.txt"},
+		Signers:       []string{signer},
+		Vaults:        map[string]*Vault{"offsite": {Name: "offsite", Line: 8, URL: "dir:/home/me/nas/firn?delay=4h"}},
+		Notifications: map[string]*Notify{},
 		Sets: map[string]*Set{
 			"documents": {
 				Name: "documents", Line: 11, Paths: []string{"/home/me/Documents", "/home/me/Pictures", "/srv/y"},
@@ -98,7 +99,7 @@ log-level = "loud"
 log = 7
 identities = ["~root/key"]
 signers = ["ed25519:short"]
-notify = "me"
+web = "me"
 
 [vault.cloud]
 url = "s3://bucket/prefix"
@@ -156,7 +157,7 @@ paths = ["/x"]
 		`3: log: must be a string, not the number 7`,
 		`4: identities[0]: "~root/key": only ~ and ~/`,
 		`5: signers[0]: signing key "ed25519:short"`,
-		`6: notify: not supported by this version yet`,
+		`6: web: not supported by this version yet`,
 		`9: vault.cloud.url: no such kind of vault`,
 		`10: vault.a/b: the name must not contain / or @`,
 		`11: vault.a/b.url: "dir:relative": the directory must be absolute`,
@@ -264,7 +265,7 @@ func TestReferencePage(t *testing.T) {
 		t.Fatal(err)
 	}
 	row := regexp.MustCompile("(?m)^\\| `([a-z-]+)` \\|")
-	for heading, of := range map[string]any{"## Top level": Config{}, "## [vault.NAME]": Vault{}, "## [set.NAME]": Set{}} {
+	for heading, of := range map[string]any{"## Top level": Config{}, "## [vault.NAME]": Vault{}, "## [set.NAME]": Set{}, "## [notify.NAME]": Notify{}} {
 		_, text, ok := strings.Cut(string(page), heading+"\n")
 		if !ok {
 			t.Errorf("the page has no %q", heading)
@@ -275,7 +276,7 @@ func TestReferencePage(t *testing.T) {
 		for _, m := range row.FindAllStringSubmatch(text, -1) {
 			described = append(described, m[1])
 		}
-		keys := slices.DeleteFunc(keysOf(reflect.TypeOf(of)), func(k string) bool { return heading == "## Top level" && (k == "vault" || k == "set") })
+		keys := slices.DeleteFunc(keysOf(reflect.TypeOf(of)), func(k string) bool { return heading == "## Top level" && (k == "vault" || k == "set" || k == "notify") })
 		slices.Sort(keys)
 		slices.Sort(described)
 		if d := cmp.Diff(keys, described); d != "" {

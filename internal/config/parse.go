@@ -108,6 +108,7 @@ func (p *parser) noteValue(up *unstable.Parser, n *unstable.Node, table string) 
 func (p *parser) bindTop(c *Config, tree map[string]any) {
 	c.Vaults = map[string]*Vault{}
 	c.Sets = map[string]*Set{}
+	c.Notifications = map[string]*Notify{}
 	sections := p.bind("", "", reflect.ValueOf(c).Elem(), tree)
 	for _, section := range slices.Sorted(maps.Keys(sections)) {
 		all, ok := sections[section].(map[string]any)
@@ -125,11 +126,16 @@ func (p *parser) bindTop(c *Config, tree map[string]any) {
 			if why := badName(name); why != "" {
 				p.fault(key, "the name %s", why)
 			}
-			if section == "vault" {
+			switch section {
+			case "vault":
 				v := &Vault{Name: name, Line: p.line(key)}
 				c.Vaults[name] = v
 				p.bind(key, section, reflect.ValueOf(v).Elem(), one)
-			} else {
+			case "notify":
+				n := &Notify{Name: name, Line: p.line(key)}
+				c.Notifications[name] = n
+				p.bind(key, section, reflect.ValueOf(n).Elem(), one)
+			default:
 				s := &Set{Name: name, Line: p.line(key)}
 				c.Sets[name] = s
 				p.bind(key, section, reflect.ValueOf(s).Elem(), one)

@@ -1,0 +1,78 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/firn-backup/firn/internal/app"
+	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/notify"
+	"github.com/firn-backup/firn/internal/progress"
+)
+
+// backupSet backs up one set of whatever kind, between its hooks, and tells those who want to hear of it.
+func (c *command) backupSet(ctx context.Context, a *app.App, t app.Target, f backupFlags) error {
+	if f.dryRun != "" {
+		return c.backupKind(ctx, a, t, f)
+	}
+	begun := a.Now()
+	c.tellOutside(ctx, a, notify.Event{Kind: notify.Started, Set: t.Set.Name, At: begun})
+	c.lastRun = lastRun{}
+	err := c.backupHooked(ctx, a, t, f)
+	if ctx.Err() != nil {
+		return err // whoever has interrupted it knows
+	}
+	e := notify.Event{
+		Kind: app.EventOf(err), Set: t.Set.Name, Run: c.lastRun.id, At: a.Now(), Code: codeOf(err),
+		Summary: c.lastRun.summary,
+	}
+	e.Took = e.At.Sub(begun)
+	if e.Kind == notify.Failure {
+		e.Summary = err.Error()
+	}
+	c.tellOutside(ctx, a, e)
+	return err
+}
+
+// lastRun is what is told of a run after its end.
+type lastRun struct{ id, summary string }
+
+func (c *command) backupHooked(ctx context.Context, a *app.App, t app.Target, f backupFlags) error {
+	hooks := t.Config.Hooks
+	if !hooks.HasHooks() {
+		return c.backupKind(ctx, a, t, f)
+	}
+	if t.New { // the lock is the set's
+		set, err := a.AddSet(ctx, t.Set)
+		if err != nil {
+			return err
+		}
+		t.Set, t.New = set, false
+	}
+	around := app.Around{Hooks: hooks, Exit: codeOf, Line: func(line string) {
+		c.tell(progress.Event{Kind: progress.Notice, Set: t.Set.Name, Text: line})
+	}}
+	return a.WithHooks(ctx, t.Set, around, func(ctx context.Context) error { return c.backupKind(ctx, a, t, f) })
+}
+
+// codeOf is the exit code that an error stands for; 0 for none.
+func codeOf(err error) int {
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, context.Canceled) && failure.KindOf(err) == failure.Failed:
+		return exitCode(failure.Interrupted)
+	}
+	return exitCode(failure.KindOf(err))
+}
+
+// tellOutside tells those whom the config file names.
+func (c *command) tellOutside(ctx context.Context, a *app.App, e notify.Event) {
+	warn := func(err error) { c.warn("%v", err) }
+	a.Notify(ctx, e, warn, func(line string) {
+		if c.verbose {
+			c.tell(progress.Event{Kind: progress.Notice, Set: e.Set, Text: fmt.Sprintf("%s: %s", e.Kind, line)})
+		}
+	})
+}
