@@ -307,6 +307,7 @@ func (a *App) StoreKey(ctx context.Context, store coldstore.Uploader, vaultURL s
 	up := transfer.NewUpload(ctx, store, coldstore.NewArchive{
 		Name:        manifest.KeyName(id),
 		Description: manifest.Description{What: manifest.WhatKey, Host: a.Host, At: a.Now(), Codecs: []string{"age"}}.String(),
+		Meta:        true,
 	}, transfer.Options{})
 	_, err := io.WriteString(up, k.WrappedText())
 	if err == nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/firn-backup/firn/internal/coldstore"
 	"github.com/firn-backup/firn/internal/coldstore/glaciervault"
 	"github.com/firn-backup/firn/internal/coldstore/localdir"
+	"github.com/firn-backup/firn/internal/coldstore/s3glacier"
 	"github.com/firn-backup/firn/internal/config"
 	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/transfer"
@@ -83,28 +84,38 @@ func vaultKinds() []vaultKind {
 		account: func(ctx context.Context, url string, now func() time.Time) (any, error) {
 			return glaciervault.OpenAccount(ctx, url, glaciervault.Options{Now: now})
 		},
+	}, {
+		scheme:    s3glacier.Scheme,
+		canonical: s3glacier.Canonical,
+		open: func(ctx context.Context, url string, now func() time.Time) (coldstore.Store, error) {
+			s, err := s3glacier.Open(ctx, url, s3glacier.Options{Now: now})
+			if err != nil {
+				return nil, err
+			}
+			return s, nil
+		},
+		create: func(ctx context.Context, url string, now func() time.Time) (coldstore.Store, error) {
+			s, err := s3glacier.Create(ctx, url, s3glacier.Options{Now: now})
+			if err != nil {
+				return nil, err
+			}
+			return s, nil
+		},
+		dir: func(string) string { return "" },
 	}}
 }
-
-// laterSchemes are vaults that the design has and this version has not.
-func laterSchemes() []string { return []string{"s3"} }
 
 func kindOf(url string) (vaultKind, error) {
 	scheme, _, ok := strings.Cut(url, ":")
 	if !ok {
-		return vaultKind{}, failure.Errorf(failure.Usage, "%q is not a vault's URL; write dir:/path", url)
+		return vaultKind{}, failure.Errorf(failure.Usage, "%q is not a vault's URL; write dir:/path or s3://BUCKET/PREFIX", url)
 	}
 	for _, k := range vaultKinds() {
 		if k.scheme == scheme {
 			return k, nil
 		}
 	}
-	for _, s := range laterSchemes() {
-		if s == scheme {
-			return vaultKind{}, failure.Errorf(failure.Usage, "%s: vaults are not supported by this version yet; dir:/path and glacier://REGION/VAULT are", scheme)
-		}
-	}
-	return vaultKind{}, failure.Errorf(failure.Usage, "%q: there is no kind of vault %q; write dir:/path or glacier://REGION/VAULT", url, scheme)
+	return vaultKind{}, failure.Errorf(failure.Usage, "%q: there is no kind of vault %q; write dir:/path, s3://BUCKET/PREFIX or glacier://REGION/VAULT", url, scheme)
 }
 
 func canonicalURL(url string) (string, error) {

@@ -197,7 +197,11 @@ func (r *run) abortStale(ctx context.Context) error {
 	err := transfer.Retry(ctx, r.o.Transfer, func() error {
 		stale = stale[:0]
 		return r.o.Store.ListUploads(ctx, func(u coldstore.Upload) error {
-			if d, ok := manifest.ParseDescription(u.Description); ok && d.SetID == r.o.Set.ID {
+			d, ok := manifest.ParseDescription(u.Description)
+			if !ok {
+				d, ok = manifest.ParseName(u.Name) // which is all that some vaults tell
+			}
+			if ok && d.SetID == r.o.Set.ID {
 				stale = append(stale, u.ID)
 			}
 			return nil

@@ -60,7 +60,7 @@ func (r *run) newSink(ctx context.Context, name string, d manifest.Description) 
 			sent(n)
 		}
 	}
-	up := transfer.NewUpload(ctx, r.o.Store, coldstore.NewArchive{Name: name, Description: d.String()}, t)
+	up := transfer.NewUpload(ctx, r.o.Store, coldstore.NewArchive{Name: name, Description: d.String(), Meta: d.What == manifest.WhatManifest}, t)
 	return &sink{Upload: up, r: r, name: name}
 }
 

@@ -57,6 +57,14 @@ type Traits struct {
 	MaxPart     int64
 	MaxParts    int
 	MaxArchive  int64 // bytes
+
+	// Terse says that listings tell names and sizes only: no descriptions, and in another process
+	// than that of the upload no part sizes of uploads and no tree hashes of parts. UploadLearner is such a store's.
+	Terse bool
+	// OneRetrieval says that the service keeps one retrieval of an archive for everybody, and does not tell who asked
+	// for it and when: to another process that asks it has another token, which stands for the same thing.
+	OneRetrieval bool
+	Upgrades     bool // a running retrieval can be asked for again in a faster tier (RetrievalOptions.Faster)
 }
 
 // Archive is one stored blob.
@@ -80,6 +88,9 @@ type NewArchive struct {
 	// Description has at most 1,024 characters of printable ASCII (0x20–0x7E). Spaces at its
 	// begin and end may get lost.
 	Description string
+	// Meta says that it is small and read before all others: a manifest, a key. A store with classes of storage
+	// keeps it where it can be read at once.
+	Meta bool
 }
 
 // Range is a range of an archive, in bytes. The zero Range is the whole archive.
@@ -104,12 +115,15 @@ type Retrieval struct {
 type RetrievalOptions struct {
 	Tier Tier
 	Days int // how long it stays readable, where the store lets one choose; 0: the store's default
+	// Faster says that a retrieval that is running in a slower tier is to be made faster, where the store's Traits say Upgrades.
+	Faster bool
 }
 
 // Part is one acknowledged part of an upload.
 type Part struct {
 	Offset, Size int64
-	TreeHash     treehash.Hash
+	TreeHash     treehash.Hash // zero: not known, see Traits.Terse
+	Sum          string        // a checksum of the store's own, see PartSummer; empty: none
 }
 
 // Upload is one multipart upload that was begun and neither completed nor aborted.
@@ -292,6 +306,27 @@ type PartDeferrer interface {
 type PacedUploader interface {
 	// PutPartPaced is PutPart, which calls wait before it sends so many more bytes, and ends with wait's error.
 	PutPartPaced(ctx context.Context, uploadID string, off int64, data []byte, hash treehash.Hash, wait func(n int) error) error
+}
+
+// A WholeUploader is an Uploader that can store a small archive with one request: an optional ability.
+type WholeUploader interface {
+	// PutWhole stores data, at most MaxWhole of it, as the archive that a.Name, which must be given, names. ErrExists: there
+	// is another of that name. If the answer is lost (ErrInDoubt): repeat it; it answers with the archive
+	// that is there when that is of the same bytes. wait may be nil and is that of PutPartPaced. data is not kept.
+	PutWhole(ctx context.Context, a NewArchive, data []byte, hash treehash.Hash, wait func(n int) error) (Archive, error)
+	// MaxWhole is in bytes.
+	MaxWhole() int64
+}
+
+// An UploadLearner is a store that cannot find out the part size of an upload that another process
+// began: who goes on with one tells it first. An optional ability.
+type UploadLearner interface {
+	LearnUpload(u Upload)
+}
+
+// A PartSummer tells what Part.Sum data have, for parts whose tree hash is not known. An optional ability.
+type PartSummer interface {
+	SumPart(data []byte) string
 }
 
 // A Stater tells of one archive without a listing: an optional ability.

@@ -192,6 +192,7 @@ func (v *Vault) send(ctx context.Context, f *os.File, j catalog.FileUpload, o Up
 		t.Parallel = 1
 	}
 	if j.UploadID != "" {
+		transfer.Learn(v.Store, coldstore.Upload{ID: j.UploadID, PartSize: j.PartSize, NewArchive: a, Created: j.Begun})
 		err := transfer.Retry(ctx, t, func() (err error) {
 			t.Have, err = v.Store.ListParts(ctx, j.UploadID)
 			return err

@@ -31,7 +31,8 @@ type Upload struct {
 	wg     sync.WaitGroup
 	slots  chan struct{} // one for each part in flight
 
-	id       string // empty until the upload is begun
+	id       string                  // empty until the upload is begun
+	whole    coldstore.WholeUploader // set while one request may do; nil: parts are sent
 	partSize int64
 	maxParts int64
 	part     []byte // being filled
@@ -72,8 +73,8 @@ func (u *Upload) Write(p []byte) (int, error) {
 		if err := u.err(); err != nil {
 			return written, err
 		}
-		if u.id == "" {
-			if err := u.create(); err != nil {
+		if u.partSize == 0 {
+			if err := u.prepare(); err != nil {
 				u.cancel(err)
 				return written, err
 			}
@@ -108,8 +109,8 @@ func (u *Upload) err() error {
 	return context.Cause(u.ctx)
 }
 
-// create begins the upload in the store.
-func (u *Upload) create() error {
+// prepare finds out the size of parts, and begins the upload in the store, unless it may come to be one request.
+func (u *Upload) prepare() error {
 	var t coldstore.Traits
 	if l, ok := u.s.(interface{ Traits() coldstore.Traits }); ok {
 		t = l.Traits()
@@ -123,12 +124,29 @@ func (u *Upload) create() error {
 		u.maxParts = int64(t.MaxParts)
 	}
 	if up := u.o.Continue; up != nil {
+		Learn(u.s, *up)
 		u.id, u.partSize, u.have = up.ID, up.PartSize, map[int64]coldstore.Part{}
 		for _, p := range u.o.Have {
 			u.have[p.Offset] = p
 		}
 		return nil
 	}
+	if w, ok := u.s.(coldstore.WholeUploader); ok && u.a.Name != "" && u.o.Begun == nil {
+		u.whole = w
+		return nil
+	}
+	return u.create()
+}
+
+// Learn tells a store of an upload that another process began and that is going on, where the store needs to be told.
+func Learn(s coldstore.Uploader, u coldstore.Upload) {
+	if l, ok := s.(coldstore.UploadLearner); ok {
+		l.LearnUpload(u)
+	}
+}
+
+// create begins the upload in the store.
+func (u *Upload) create() error {
 	return retry(u.ctx, u.o, func() error {
 		up, err := u.s.CreateUpload(u.ctx, u.a, u.partSize)
 		if err == nil && up.ID == "" {
@@ -196,6 +214,12 @@ func (u *Upload) what() string {
 
 // send sends the part that is filled on its way. It waits for a slot.
 func (u *Upload) send() error {
+	if u.id == "" {
+		if err := u.create(); err != nil {
+			u.cancel(err)
+			return err
+		}
+	}
 	select {
 	case u.slots <- struct{}{}:
 	case <-u.ctx.Done():
@@ -221,10 +245,10 @@ func (u *Upload) put(off int64, data []byte) error {
 	var leaves []treehash.Hash
 	var send func() error
 	have, there := u.have[off]
-	if there {
+	if there = there && u.comparable(have); there {
 		leaves = treehash.Leaves(data)
 		send = func() error {
-			if have.Size != int64(len(data)) || have.TreeHash != treehash.Combine(leaves) {
+			if have.Size != int64(len(data)) || !u.same(have, data, leaves) {
 				return ErrOtherParts
 			}
 			return nil
@@ -264,6 +288,20 @@ func (u *Upload) put(off int64, data []byte) error {
 	return nil
 }
 
+// comparable says whether a part that is there tells enough of itself; one that does not is sent again.
+func (u *Upload) comparable(have coldstore.Part) bool {
+	_, ok := u.s.(coldstore.PartSummer)
+	return !have.TreeHash.IsZero() || ok && have.Sum != ""
+}
+
+// same says that a part that is there has those bytes.
+func (u *Upload) same(have coldstore.Part, data []byte, leaves []treehash.Hash) bool {
+	if !have.TreeHash.IsZero() {
+		return have.TreeHash == treehash.Combine(leaves)
+	}
+	return have.Sum == u.s.(coldstore.PartSummer).SumPart(data)
+}
+
 // hashing is how the store puts a part that it hashes itself; nil: it does not.
 func (u *Upload) hashing() func(context.Context, string, int64, []byte) ([]treehash.Hash, error) {
 	if d, ok := u.s.(coldstore.PartDeferrer); ok && u.o.Deferred {
@@ -297,6 +335,9 @@ func (u *Upload) Complete(ctx context.Context, before func(Pending) error) (cold
 		return coldstore.Archive{}, errEnded
 	}
 	defer u.end(errEnded)
+	if u.whole != nil && u.id == "" && len(u.part) > 0 && int64(len(u.part)) <= u.whole.MaxWhole() {
+		return u.putWhole(ctx, before)
+	}
 	p, err := u.sendLast(ctx)
 	if err != nil {
 		return coldstore.Archive{}, err
@@ -312,6 +353,36 @@ func (u *Upload) Complete(ctx context.Context, before func(Pending) error) (cold
 		return coldstore.Archive{}, fmt.Errorf("complete upload of %s: %w", u.what(), err)
 	}
 	u.settled = true
+	return a, nil
+}
+
+// putWhole stores what there is with one request. An upload it is not, so that Settle finds it by its name.
+func (u *Upload) putWhole(ctx context.Context, before func(Pending) error) (coldstore.Archive, error) {
+	if err := u.err(); err != nil {
+		return coldstore.Archive{}, err
+	}
+	p := Pending{Name: u.a.Name, Size: int64(len(u.part)), Leaves: treehash.Leaves(u.part)}
+	p.TreeHash = treehash.Combine(p.Leaves)
+	if before != nil {
+		if err := before(p); err != nil {
+			return coldstore.Archive{}, err
+		}
+	}
+	var wait func(int) error
+	if u.o.Limit != nil {
+		wait = func(n int) error { return u.o.Limit.Wait(ctx, n) }
+	}
+	var a coldstore.Archive
+	err := retry(ctx, u.o, func() (err error) {
+		a, err = u.whole.PutWhole(ctx, u.a, u.part, p.TreeHash, wait)
+		return err
+	})
+	if err != nil {
+		return coldstore.Archive{}, fmt.Errorf("upload %s: %w", u.what(), err)
+	}
+	if u.o.Sent != nil {
+		u.o.Sent(p.Size)
+	}
 	return a, nil
 }
 

@@ -11,12 +11,13 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/glacier"
 
 	"github.com/firn-backup/firn/internal/coldstore"
+	"github.com/firn-backup/firn/internal/coldstore/awsconn"
 )
 
 var _ coldstore.AccountTeller = (*Account)(nil)
 
 // ErrNoCredentials says that the SDK has found no credentials.
-var ErrNoCredentials = errors.New(noCredentials)
+var ErrNoCredentials = awsconn.ErrNoCredentials
 
 // Caller is a hash of the access key's id and of the endpoint that requests go to.
 func (a *Account) Caller(ctx context.Context) (string, error) {
@@ -72,5 +73,5 @@ func numberIn(arn string) (string, error) {
 	if f := strings.Split(arn, ":"); len(f) >= 6 && matches(`^[0-9]{12}$`, f[4]) {
 		return f[4], nil
 	}
-	return "", fmt.Errorf("the service tells of a vault %q, in which there is no account number", oneLine(arn))
+	return "", fmt.Errorf("the service tells of a vault %q, in which there is no account number", awsconn.OneLine(arn))
 }

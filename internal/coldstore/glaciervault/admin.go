@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/glacier/types"
 
 	"github.com/firn-backup/firn/internal/coldstore"
+	"github.com/firn-backup/firn/internal/coldstore/awsconn"
 )
 
 // DescribeVault tells of the vault as of its last inventory.
@@ -175,7 +176,7 @@ func (s *Store) BeginVaultLock(ctx context.Context, policy string) (string, erro
 func (s *Store) CompleteVaultLock(ctx context.Context, id string) error {
 	what := "complete the lock of vault " + s.vault
 	if !validID(id) {
-		return fmt.Errorf("%s: %q is not the id of one: %w", what, oneLine(id), coldstore.ErrInvalid)
+		return fmt.Errorf("%s: %q is not the id of one: %w", what, awsconn.OneLine(id), coldstore.ErrInvalid)
 	}
 	_, err := s.c.CompleteVaultLock(ctx, &glacier.CompleteVaultLockInput{AccountId: &s.id, VaultName: &s.vault, LockId: &id})
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/glacier"
 
 	"github.com/firn-backup/firn/internal/coldstore"
+	"github.com/firn-backup/firn/internal/coldstore/awsconn"
 )
 
 const (
@@ -117,8 +118,8 @@ func open(ctx context.Context, url string, o Options, t *testSeam) (*Store, erro
 		return nil, err
 	}
 	_, err = s.DescribeVault(ctx)
-	var se *serviceError
-	if err != nil && !(errors.As(err, &se) && se.code == "AccessDeniedException") {
+	var se *awsconn.Error
+	if err != nil && !(errors.As(err, &se) && se.Code == "AccessDeniedException") {
 		return nil, err
 	}
 	return s, nil
@@ -146,8 +147,8 @@ func create(ctx context.Context, url string, o Options, t *testSeam) (*Store, er
 	if err != nil {
 		err = classify(ctx, err)
 		// If the answer was lost, the vault may be there: repeated, this would say that it was before.
-		var se *serviceError
-		if errors.As(err, &se) && se.lost {
+		var se *awsconn.Error
+		if errors.As(err, &se) && se.Lost {
 			if _, derr := s.describe(ctx); derr == nil {
 				return s, nil
 			}

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/glacier/types"
 
 	"github.com/firn-backup/firn/internal/coldstore"
+	"github.com/firn-backup/firn/internal/coldstore/awsconn"
 	"github.com/firn-backup/firn/treehash"
 )
 
@@ -143,11 +144,11 @@ func ofReading(ctx context.Context, err error) error {
 	var kind *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &syntax) || errors.As(err, &kind) || errors.Is(err, coldstore.ErrIntegrity):
-		return fmt.Errorf("%s: %w", oneLine(err.Error()), coldstore.ErrIntegrity)
+		return fmt.Errorf("%s: %w", awsconn.OneLine(err.Error()), coldstore.ErrIntegrity)
 	case ctx.Err() != nil:
 		return classify(ctx, err)
 	}
-	return &serviceError{text: "it broke off: " + oneLine(rootText(err)), kinds: []error{coldstore.ErrTemporary, err}}
+	return &awsconn.Error{Text: "it broke off: " + awsconn.OneLine(awsconn.RootText(err)), Kinds: []error{coldstore.ErrTemporary, err}}
 }
 
 // inventoried is one archive of an inventory.
@@ -213,7 +214,7 @@ func parseArchives(d *json.Decoder, fn func(coldstore.Archive) error) error {
 			return whole(err)
 		}
 		if e.ArchiveId == "" || e.Size < 0 {
-			return fmt.Errorf("an archive %q of %d bytes: %w", oneLine(e.ArchiveId), e.Size, coldstore.ErrIntegrity)
+			return fmt.Errorf("an archive %q of %d bytes: %w", awsconn.OneLine(e.ArchiveId), e.Size, coldstore.ErrIntegrity)
 		}
 		hash, err := treehash.Parse(e.SHA256TreeHash)
 		if err != nil {

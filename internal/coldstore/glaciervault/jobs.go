@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/glacier/types"
 
 	"github.com/firn-backup/firn/internal/coldstore"
+	"github.com/firn-backup/firn/internal/coldstore/awsconn"
 )
 
 // cacheLife is how long the list of jobs is taken to be true. Jobs begun by
@@ -144,7 +145,7 @@ func (s *Store) job(ctx context.Context, id string) (coldstore.Job, error) {
 func jobOf(d *types.GlacierJobDescription) coldstore.Job {
 	j := coldstore.Job{
 		ID:          text(d.JobId),
-		Message:     oneLine(text(d.StatusMessage)),
+		Message:     awsconn.OneLine(text(d.StatusMessage)),
 		Description: text(d.JobDescription),
 		Requested:   parseTime(d.CreationDate),
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/glacier/types"
 
 	"github.com/firn-backup/firn/internal/coldstore"
+	"github.com/firn-backup/firn/internal/coldstore/awsconn"
 	"github.com/firn-backup/firn/treehash"
 )
 
@@ -140,14 +141,14 @@ func (s *Store) begin(ctx context.Context, in *types.JobParameters) (id string, 
 	out, err := s.c.InitiateJob(ctx, &glacier.InitiateJobInput{AccountId: &s.id, VaultName: &s.vault, JobParameters: in})
 	if err != nil {
 		err = classify(ctx, err)
-		var se *serviceError
-		if !errors.As(err, &se) || se.lost {
+		var se *awsconn.Error
+		if !errors.As(err, &se) || se.Lost {
 			s.jobs.stale()
 		}
 		return "", err
 	}
 	if id = text(out.JobId); !validID(id) {
-		return "", fmt.Errorf("the service gave the job %q as id", oneLine(id))
+		return "", fmt.Errorf("the service gave the job %q as id", awsconn.OneLine(id))
 	}
 	return id, nil
 }
@@ -273,7 +274,7 @@ func (s *Store) read(ctx context.Context, r coldstore.Retrieval, off, size int64
 	}
 	if in.Range != nil && (out.Status != http.StatusPartialContent || !sameSpan(text(out.ContentRange), first, size)) {
 		_ = out.Body.Close() // nothing of it is wanted
-		return nil, fmt.Errorf("asked for %s, the service answered with status %d and range %q", *in.Range, out.Status, oneLine(text(out.ContentRange)))
+		return nil, fmt.Errorf("asked for %s, the service answered with status %d and range %q", *in.Range, out.Status, awsconn.OneLine(text(out.ContentRange)))
 	}
 	return newBody(out.Body, size, text(out.Checksum)), nil
 }
@@ -329,7 +330,7 @@ func (b *body) Read(p []byte) (int, error) {
 		b.err = io.EOF
 		if b.sum != nil {
 			if got := b.sum.Sum().String(); !strings.EqualFold(got, b.want) {
-				b.err = fmt.Errorf("the bytes have tree hash %s, and the service says %s: %w", got, oneLine(b.want), coldstore.ErrIntegrity)
+				b.err = fmt.Errorf("the bytes have tree hash %s, and the service says %s: %w", got, awsconn.OneLine(b.want), coldstore.ErrIntegrity)
 			}
 		}
 		return 0, b.err
@@ -347,7 +348,7 @@ func (b *body) Read(p []byte) (int, error) {
 	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
 		b.err = err
 	default:
-		b.err = &serviceError{text: "the connection broke: " + oneLine(rootText(err)), kinds: []error{coldstore.ErrTemporary, err}}
+		b.err = &awsconn.Error{Text: "the connection broke: " + awsconn.OneLine(awsconn.RootText(err)), Kinds: []error{coldstore.ErrTemporary, err}}
 	}
 	return n, b.err
 }

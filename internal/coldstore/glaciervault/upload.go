@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/glacier"
 
 	"github.com/firn-backup/firn/internal/coldstore"
+	"github.com/firn-backup/firn/internal/coldstore/awsconn"
 	"github.com/firn-backup/firn/treehash"
 )
 
@@ -32,7 +33,7 @@ func (s *Store) CreateUpload(ctx context.Context, a coldstore.NewArchive, partSi
 	}
 	id := text(out.UploadId)
 	if !validID(id) {
-		return coldstore.Upload{}, fmt.Errorf("%s: the service gave it %q as id", what, oneLine(id))
+		return coldstore.Upload{}, fmt.Errorf("%s: the service gave it %q as id", what, awsconn.OneLine(id))
 	}
 	u := coldstore.Upload{ID: id, PartSize: partSize, NewArchive: a, Created: s.o.Now().UTC()}
 	if told, err := s.upload(ctx, id); err == nil {
@@ -98,7 +99,7 @@ func (s *Store) PutPartPaced(ctx context.Context, uploadID string, off int64, da
 	span := fmt.Sprintf("bytes %d-%d/*", off, off+int64(len(data))-1)
 	digits := hash.String()
 	out, err := s.c.UploadMultipartPart(ctx, &glacier.UploadMultipartPartInput{
-		AccountId: &s.id, VaultName: &s.vault, UploadId: &uploadID, Range: &span, Checksum: &digits, Body: newPartBody(data, wait),
+		AccountId: &s.id, VaultName: &s.vault, UploadId: &uploadID, Range: &span, Checksum: &digits, Body: awsconn.NewBody(data, wait),
 	}, withPayloadHash(sum))
 	if err != nil {
 		err = s.absent(ctx, classify(ctx, err))
@@ -110,7 +111,7 @@ func (s *Store) PutPartPaced(ctx context.Context, uploadID string, off int64, da
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	if got := text(out.Checksum); got != "" && !strings.EqualFold(got, digits) {
-		return fmt.Errorf("%s: the service has tree hash %q of it, and %s was sent: %w", what, oneLine(got), digits, coldstore.ErrIntegrity)
+		return fmt.Errorf("%s: the service has tree hash %q of it, and %s was sent: %w", what, awsconn.OneLine(got), digits, coldstore.ErrIntegrity)
 	}
 	return nil
 }
@@ -162,7 +163,7 @@ func (s *Store) parts(ctx context.Context, uploadID string) ([]coldstore.Part, e
 			first, last, ok := parseSpan(text(p.RangeInBytes))
 			hash, err := treehash.Parse(text(p.SHA256TreeHash))
 			if !ok || err != nil {
-				return nil, fmt.Errorf("the service lists a part %q with tree hash %q", oneLine(text(p.RangeInBytes)), oneLine(text(p.SHA256TreeHash)))
+				return nil, fmt.Errorf("the service lists a part %q with tree hash %q", awsconn.OneLine(text(p.RangeInBytes)), awsconn.OneLine(text(p.SHA256TreeHash)))
 			}
 			parts = append(parts, coldstore.Part{Offset: first, Size: last - first + 1, TreeHash: hash})
 		}
@@ -225,10 +226,10 @@ func (s *Store) complete(ctx context.Context, uploadID string, size int64, hash 
 	}
 	id := text(out.ArchiveId)
 	if !validID(id) {
-		return none, fmt.Errorf("the service gave the archive %q as id: %w", oneLine(id), coldstore.ErrInDoubt)
+		return none, fmt.Errorf("the service gave the archive %q as id: %w", awsconn.OneLine(id), coldstore.ErrInDoubt)
 	}
 	if got := text(out.Checksum); got != "" && !strings.EqualFold(got, digits) {
-		return none, fmt.Errorf("archive %s has tree hash %q, and %s was sent: %w", id, oneLine(got), digits, coldstore.ErrIntegrity)
+		return none, fmt.Errorf("archive %s has tree hash %q, and %s was sent: %w", id, awsconn.OneLine(got), digits, coldstore.ErrIntegrity)
 	}
 	if before, is := s.finished.get(uploadID); is && before.ID == id {
 		return before, nil
@@ -240,9 +241,9 @@ func (s *Store) complete(ctx context.Context, uploadID string, size int64, hash 
 
 // notCompleted finds out what a refused or lost completion means.
 func (s *Store) notCompleted(ctx context.Context, uploadID string, size int64, hash treehash.Hash, err error) error {
-	var se *serviceError
-	if errors.As(err, &se) && se.lost {
-		return &serviceError{text: se.text, code: se.code, kinds: append([]error{coldstore.ErrInDoubt}, se.kinds...), lost: true}
+	var se *awsconn.Error
+	if errors.As(err, &se) && se.Lost {
+		return &awsconn.Error{Text: se.Text, Code: se.Code, Kinds: append([]error{coldstore.ErrInDoubt}, se.Kinds...), Lost: true}
 	}
 	if !refused(err) {
 		return s.absent(ctx, err)

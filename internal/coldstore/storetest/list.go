@@ -80,7 +80,7 @@ func testListUploads(t *testing.T, r *run) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if u.PartSize != size || u.Name != name || u.Description != "d/"+name || u.Created.IsZero() {
+		if u.PartSize != size || u.Name != name && name != "" || u.Description != "d/"+name || u.Created.IsZero() {
 			t.Errorf("CreateUpload: %+v", u)
 		}
 		want[u.ID] = u
@@ -89,6 +89,9 @@ func testListUploads(t *testing.T, r *run) {
 		got := map[string]bool{}
 		if err := r.s.ListUploads(r.ctx, func(u coldstore.Upload) error {
 			w, is := want[u.ID]
+			if r.traits.Terse && u.PartSize == 0 && u.Description == "" && !u.Created.IsZero() {
+				u.PartSize, u.Description, u.Created = w.PartSize, w.Description, w.Created
+			}
 			if !is || got[u.ID] || u.PartSize != w.PartSize || u.Description != w.Description || !u.Created.Equal(w.Created) {
 				t.Errorf("listed %+v, want %+v", u, w)
 			}

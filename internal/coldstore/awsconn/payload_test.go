@@ -1,4 +1,4 @@
-package glaciervault
+package awsconn
 
 import (
 	"bytes"
@@ -11,7 +11,7 @@ func TestPacedBody(t *testing.T) {
 	t.Parallel()
 	data := bytes.Repeat([]byte("0123456789abcdef"), 20_000)
 	asked, most := 0, 0
-	r := newPartBody(data, func(n int) error { asked, most = asked+n, max(most, n); return nil })
+	r := NewBody(data, func(n int) error { asked, most = asked+n, max(most, n); return nil })
 	if _, all := r.(io.WriterTo); all {
 		t.Error("all of it can be had at once")
 	}
@@ -30,7 +30,7 @@ func TestPacedBody(t *testing.T) {
 		t.Errorf("asked for %d bytes, at most %d at once", asked, most)
 	}
 	stop := errors.New("stop")
-	if _, err := io.ReadAll(newPartBody(data, func(int) error { return stop })); !errors.Is(err, stop) {
+	if _, err := io.ReadAll(NewBody(data, func(int) error { return stop })); !errors.Is(err, stop) {
 		t.Error(err)
 	}
 }
