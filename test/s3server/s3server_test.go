@@ -48,8 +48,10 @@ func code(err error) string {
 func TestServers(t *testing.T) {
 	t.Parallel()
 	for name, start := range map[string]func() (*s3server.Server, error){
-		"moto":      func() (*s3server.Server, error) { return s3server.Moto(t.Context()) },
-		"versitygw": func() (*s3server.Server, error) { return s3server.Versity(t.Context(), filepath.Join(t.TempDir(), "root")) },
+		"moto": func() (*s3server.Server, error) { return s3server.Moto(t.Context()) },
+		"versitygw": func() (*s3server.Server, error) {
+			return s3server.Versity(t.Context(), filepath.Join(t.TempDir(), "root"))
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
