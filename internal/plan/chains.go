@@ -12,6 +12,7 @@ type chain struct {
 	whole  bool       // it has its root, and all its snapshots are complete
 	usable int        // so many of its snapshots can be restored
 	newest Snapshot   // of the usable ones, in order; the zero one where there is none
+	going  bool       // an attempt builds on it
 }
 
 func (c *chain) first() Snapshot { return c.snaps[0] }
@@ -34,8 +35,8 @@ type forest struct {
 	chains []*chain
 }
 
-// grow sorts snapshots into chains. Snapshots that are not complete and that no complete one is based on, attempts,
-// are left out.
+// grow sorts snapshots into chains. Those that are not complete and that no complete one is based on are
+// left out: attempts.
 func grow(h []Snapshot, byDate bool) *forest {
 	f := &forest{order: func(a, b Snapshot) int { return cmp.Or(cmp.Compare(a.N, b.N), cmp.Compare(a.ID, b.ID)) }}
 	if byDate {
@@ -53,13 +54,15 @@ func grow(h []Snapshot, byDate bool) *forest {
 		}
 	}
 	roots := map[string]*chain{}
+	var attempts []string // what they go on
 	good := map[string]bool{}
 	for i := range h {
 		s := &h[i]
+		root, ok := rootOf(s, byID)
 		if !s.Complete && !based[s.ID] {
+			attempts = append(attempts, root)
 			continue
 		}
-		root, ok := rootOf(s, byID)
 		good[s.ID] = ok
 		c := roots[root]
 		if c == nil {
@@ -68,6 +71,11 @@ func grow(h []Snapshot, byDate bool) *forest {
 			f.chains = append(f.chains, c)
 		}
 		c.snaps = append(c.snaps, *s)
+	}
+	for _, root := range attempts {
+		if c := roots[root]; c != nil {
+			c.going = true
+		}
 	}
 	for _, c := range f.chains {
 		slices.SortFunc(c.snaps, f.order)

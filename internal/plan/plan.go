@@ -71,19 +71,18 @@ type Snapshot struct {
 	Kind snapshot.Kind
 	Base string // id of the snapshot it is based on; empty for a full
 
-	// Complete: it was stored, and nothing of it is known to be lost or deleted. Attempts under way and snapshots
-	// that are being deleted are not.
+	// Complete: it was stored, and nothing of it is known to be lost. Of one that is not, a chain that it would go on stays.
 	Complete bool
 
-	Archives int64     // in the vault, manifest included
-	Size     int64     // bytes of them
+	Vault   string // where it lies; for Rules.Fee
+	MinDays int    // that vault's minimum storage duration in days of 24 hours; 0: none
+
+	Size     int64     // bytes in the vault
 	Stored   time.Time // when the last of them was; the minimum storage duration counts from here. Zero: not known, At counts
 }
 
-// Rules are the vault's.
+// Rules are those of the vaults.
 type Rules struct {
-	MinDays int // minimum storage duration in days of 24 hours; 0: none
-
 	// Fee is what deleting snapshots costs at a time before the minimum duration is over, in
 	// micro-dollars. ok is false where the price is not known. Nil: it is not known.
 	Fee func(snaps []Snapshot, at time.Time) (microDollars int64, ok bool)
@@ -95,6 +94,10 @@ type Decision struct {
 	Reason string    // why it is due, or is not
 	Slot   time.Time // the scheduled time it is due for; zero where there is none
 	Next   time.Time // when it is due after this, or after that run; zero: never by itself
+
+	// Overdue: a scheduled time was missed by more than a day (of "every" by as much again, a day at most), and there has
+	// been no snapshot since. It may be so although a missed run is not caught up, and no snapshot due.
+	Overdue bool
 
 	// TooEarly is set when nothing but Policy.MinInterval stands in the way; until then it does.
 	TooEarly      bool
@@ -108,6 +111,9 @@ type Decision struct {
 	// Expire are the chains that go, oldest first, and Keep the snapshots that stay, oldest first.
 	Expire []Expiry
 	Keep   []Kept
+
+	// Newest is the full snapshot of the newest complete chain, for whose sake others may go. Empty: there is none.
+	Newest string
 
 	// Blocked says why nothing may expire now whatever its age. Empty: nothing is in the way.
 	Blocked string
@@ -183,6 +189,7 @@ func (d *Decision) due(now time.Time, p Policy, f *forest) {
 		return
 	}
 	if until := forward(last.At.In(p.Zone), p.MinInterval); until.After(now) {
+		d.Overdue = false
 		if d.Due {
 			d.TooEarly, d.Due, d.Slot = true, false, time.Time{}
 		} else if p.Schedule.IsZero() {
@@ -215,6 +222,7 @@ func (d *Decision) dueBySchedule(now time.Time, p Policy, f *forest, last Snapsh
 	}
 	d.Next = s.next(now, p.Zone, now)
 	if len(f.chains) == 0 || !p.ByDate && f.newestUsable() == nil {
+		d.Overdue = true
 		d.Due, d.Reason = true, "the set has no snapshot yet"
 		if len(f.chains) > 0 {
 			d.Reason = "the set has no complete chain"
@@ -225,6 +233,7 @@ func (d *Decision) dueBySchedule(now time.Time, p Policy, f *forest, last Snapsh
 	switch {
 	case s.every > 0 && ok:
 		d.Due, d.Slot = true, slot
+		d.Overdue = any && now.After(slot.Add(min(s.every, 24*time.Hour)))
 		d.Reason = "scheduled " + s.String() + ", and no snapshot has a date up to now"
 		if any {
 			d.Reason = fmt.Sprintf("scheduled %s, and the last snapshot is of %s", s, p.when(last.At))
@@ -240,9 +249,10 @@ func (d *Decision) dueBySchedule(now time.Time, p Policy, f *forest, last Snapsh
 		d.Due, d.Slot = true, slot
 		d.Reason = fmt.Sprintf("scheduled for %s (%s)", p.when(slot), s)
 	case p.CatchUp:
-		d.Due, d.Slot = true, slot
+		d.Due, d.Slot, d.Overdue = true, slot, true
 		d.Reason = fmt.Sprintf("the run of %s was missed (%s), and is caught up", p.when(slot), s)
 	default:
+		d.Overdue = true
 		d.Reason = fmt.Sprintf("the run of %s was missed, and is not caught up (%s); the next is %s", p.when(slot), s, p.when(d.Next))
 	}
 }

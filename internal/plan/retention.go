@@ -22,6 +22,9 @@ func (d *Decision) retain(now time.Time, p Policy, h []Snapshot, r Rules) {
 	if d.Due {
 		fates = judge(now, p, grow(append(slices.Clone(h), d.coming(now, h)), p.ByDate))
 	}
+	if i, _ := f.safe(); i >= 0 {
+		d.Newest = f.chains[i].first().ID
+	}
 	if newest := f.chains[len(f.chains)-1]; !p.Retention.None() && !d.Due && !newest.whole {
 		d.Blocked = fmt.Sprintf("the newest chain, that of %s, is not complete", p.when(newest.first().At))
 	}
@@ -56,15 +59,15 @@ func (d *Decision) coming(now time.Time, h []Snapshot) Snapshot {
 
 // charge fills from when on a chain can be deleted without a fee, and the fee of now.
 func (e *Expiry) charge(now time.Time, snaps []Snapshot, r Rules) {
-	if r.MinDays <= 0 {
-		return
-	}
 	for _, s := range snaps {
+		if s.MinDays <= 0 {
+			continue
+		}
 		stored := s.Stored
 		if stored.IsZero() {
 			stored = s.At
 		}
-		if t := stored.Add(time.Duration(r.MinDays) * 24 * time.Hour); t.After(e.NotBefore) {
+		if t := stored.Add(time.Duration(s.MinDays) * 24 * time.Hour); t.After(e.NotBefore) {
 			e.NotBefore = t
 		}
 	}
@@ -113,6 +116,8 @@ func judge(now time.Time, p Policy, f *forest) []fate {
 			x.why = "the set has no complete chain"
 		case i > complete:
 			x.why = "there is no newer complete chain"
+		case c.going:
+			x.why = "an unfinished backup goes on its chain"
 		case rules > 0:
 			x.why = "the snapshot of " + p.when(by.At) + " in its chain is kept: " + kept[by.ID][0]
 		case age > 0 && c.latest().After(backward(now, age)):
