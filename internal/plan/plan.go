@@ -77,8 +77,8 @@ type Snapshot struct {
 	Vault   string // where it lies; for Rules.Fee
 	MinDays int    // that vault's minimum storage duration in days of 24 hours; 0: none
 
-	Size     int64     // bytes in the vault
-	Stored   time.Time // when the last of them was; the minimum storage duration counts from here. Zero: not known, At counts
+	Size   int64     // bytes in the vault
+	Stored time.Time // when the last of them was; the minimum storage duration counts from here. Zero: not known, At counts
 }
 
 // Rules are those of the vaults.
