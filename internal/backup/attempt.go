@@ -23,7 +23,8 @@ type run struct {
 	w     *catalog.EntryWriter
 	stats stats
 	res   Result
-	again bool // the attempt was begun by an earlier run
+	again bool  // the attempt was begun by an earlier run
+	sent  *sent // what the stream is, where it is a producer's; nil: a tree's
 
 	changed, deleted int64 // what the manifest lists
 }
@@ -33,11 +34,53 @@ func newRun(ctx context.Context, o *Options) (*run, error) {
 	if err := o.check(false); err != nil {
 		return nil, err
 	}
+	r := &run{o: o}
+	snaps, err := r.settleAll(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p := plan(snaps, o)
+	if p.resume != nil {
+		whole, err := r.attemptThere(ctx, p.resume.ID)
+		if err != nil {
+			return nil, err
+		}
+		if !whole {
+			p.discard, p.resume = p.resume.ID, nil
+		}
+	}
+	r.base = p.base
+	if err := r.baseThere(ctx); err != nil {
+		return nil, err
+	}
+	if p.discard != "" {
+		if err := r.discard(ctx, p.discard); err != nil {
+			return nil, err
+		}
+	}
+	if p.resume != nil {
+		r.snap = *p.resume
+		if err := r.resume(ctx); err != nil {
+			return nil, err
+		}
+	} else if err := r.begin(ctx, p.n); err != nil {
+		return nil, err
+	}
+	if r.w, err = o.Catalog.EntryWriter(ctx, r.snap.ID); err != nil {
+		return nil, err
+	}
+	r.rec = r.w
+	r.res.Snapshot = r.snap
+	return r, nil
+}
+
+// settleAll settles what earlier runs of the set left in doubt, and returns its snapshots, and the attempt if there is one, by N.
+func (r *run) settleAll(ctx context.Context) ([]catalog.Snapshot, error) {
+	o := r.o
 	if o.Transfer.Pool == nil { // the part buffers of one volume are those of the next
 		o.Transfer.Pool = transfer.NewPool(max(o.Transfer.Parallel, transfer.DefaultParallel) + 1)
 	}
 	o.Transfer.Deferred = true // an attempt goes on at volumes, never at parts
-	r := &run{o: o}
 	snaps, err := o.Catalog.Snapshots(ctx, o.Set.ID)
 	if err != nil {
 		return nil, err
@@ -57,46 +100,19 @@ func newRun(ctx context.Context, o *Options) (*run, error) {
 			}
 		}
 	}
-	if err := r.abortStale(ctx); err != nil {
-		return nil, err
+	return snaps, r.abortStale(ctx)
+}
+
+// discard abandons an attempt; what it has stored becomes orphans.
+func (r *run) discard(ctx context.Context, snap string) error {
+	vols, err := r.o.Catalog.Abandon(ctx, snap, r.o.Now())
+	if err != nil {
+		return fmt.Errorf("abandon attempt %s: %w", snap, err)
 	}
-	p := plan(snaps, o)
-	if p.resume != nil {
-		whole, err := r.attemptThere(ctx, p.resume.ID)
-		if err != nil {
-			return nil, err
-		}
-		if !whole {
-			p.discard, p.resume = p.resume.ID, nil
-		}
+	for _, v := range vols {
+		r.res.Orphans = append(r.res.Orphans, v.Archive)
 	}
-	r.base = p.base
-	if err := r.baseThere(ctx); err != nil {
-		return nil, err
-	}
-	if p.discard != "" {
-		vols, err := o.Catalog.Abandon(ctx, p.discard, o.Now())
-		if err != nil {
-			return nil, fmt.Errorf("abandon attempt %s: %w", p.discard, err)
-		}
-		for _, v := range vols {
-			r.res.Orphans = append(r.res.Orphans, v.Archive)
-		}
-	}
-	if p.resume != nil {
-		r.snap = *p.resume
-		if err := r.resume(ctx); err != nil {
-			return nil, err
-		}
-	} else if err := r.begin(ctx, p.n); err != nil {
-		return nil, err
-	}
-	if r.w, err = o.Catalog.EntryWriter(ctx, r.snap.ID); err != nil {
-		return nil, err
-	}
-	r.rec = r.w
-	r.res.Snapshot = r.snap
-	return r, nil
+	return nil
 }
 
 // decision says which attempt a run works on.
@@ -256,6 +272,10 @@ func (r *run) begin(ctx context.Context, n uint64) error {
 	}
 	if r.base != nil {
 		s.Header.BaseHash = r.base.ManifestHash
+	}
+	if x := r.sent; x != nil {
+		s.At = x.at
+		s.Header.Stream, s.Header.Point, s.Header.PointID, s.Header.At = string(x.format), x.point, x.pointID, x.at
 	}
 	r.snap = s
 	return o.Catalog.Begin(ctx, s)

@@ -172,8 +172,16 @@ func (o changesOnly) Entry(a Action, path string, count, size int64) {
 }
 
 func (o *Options) check(dry bool) error {
+	if o.Tree == nil {
+		return errors.New("backup: an option is missing")
+	}
+	return o.checkAll(dry)
+}
+
+// checkAll checks what trees and streams need, and fills in what may be missing.
+func (o *Options) checkAll(dry bool) error {
 	switch {
-	case o.Catalog == nil && !dry, o.Tree == nil, o.Compress == nil, o.Encrypt == nil, o.Now == nil, o.Rand == nil:
+	case o.Catalog == nil && !dry, o.Compress == nil, o.Encrypt == nil, o.Now == nil, o.Rand == nil:
 		return errors.New("backup: an option is missing")
 	case !dry && (o.Store == nil || o.Signer == nil):
 		return fmt.Errorf("backup: set %s: no vault or no signing key", o.Set.Name)

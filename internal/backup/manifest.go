@@ -115,13 +115,16 @@ func (r *run) totals(vols []manifest.Volume, manifestSize int64) catalog.Totals 
 		t.Raw += v.Raw
 		t.Stored += v.Size
 	}
+	if r.snap.Header.IsStream() {
+		t.Bytes = t.Raw
+	}
 	return t
 }
 
 // countTree sums up the tree of an attempt that goes on: its own walk may have
 // ended before the interruption, and what it saw of paths dealt with then is not what is recorded.
 func (r *run) countTree(ctx context.Context) error {
-	if !r.res.Resumed {
+	if !r.res.Resumed || r.snap.Header.IsStream() {
 		return nil
 	}
 	rows, err := r.o.Catalog.Rows(ctx, r.snap.ID, "")

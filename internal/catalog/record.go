@@ -71,6 +71,8 @@ type headerRecord struct {
 	Base     string        `json:"base,omitempty"`
 	BaseHash string        `json:"basehash,omitempty"`
 	Stream   string        `json:"stream"`
+	Point    byteString    `json:"point,omitempty"`
+	PointID  byteString    `json:"pointid,omitempty"`
 	Compress string        `json:"compress"`
 	Encrypt  string        `json:"encrypt"`
 	Paths    []byteString  `json:"paths"`
@@ -81,7 +83,7 @@ func headerJSON(h *manifest.Header) ([]byte, error) {
 	r := headerRecord{
 		SetID: h.SetID, Set: byteString(h.Set), Label: byteString(h.Label), Host: byteString(h.Host),
 		Snap: h.Snap, N: h.N, At: h.At.UTC(), Made: h.Made.UTC(), Kind: h.Kind, Base: h.Base,
-		Stream: h.Stream, Compress: h.Compress, Encrypt: h.Encrypt,
+		Stream: h.Stream, Point: byteString(h.Point), PointID: byteString(h.PointID), Compress: h.Compress, Encrypt: h.Encrypt,
 		Paths: byteStrings(h.Paths), Must: byteStrings(h.Must),
 	}
 	if h.BaseHash != (manifest.Hash{}) {
@@ -98,7 +100,7 @@ func parseHeader(b []byte) (manifest.Header, error) {
 	h := manifest.Header{
 		SetID: r.SetID, Set: string(r.Set), Label: string(r.Label), Host: string(r.Host),
 		Snap: r.Snap, N: r.N, At: r.At.UTC(), Made: r.Made.UTC(), Kind: r.Kind, Base: r.Base,
-		Stream: r.Stream, Compress: r.Compress, Encrypt: r.Encrypt,
+		Stream: r.Stream, Point: string(r.Point), PointID: string(r.PointID), Compress: r.Compress, Encrypt: r.Encrypt,
 		Paths: plainStrings(r.Paths), Must: plainStrings(r.Must),
 	}
 	if r.BaseHash != "" {

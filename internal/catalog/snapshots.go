@@ -87,7 +87,8 @@ func (d *DB) attempt(ctx context.Context, q querier, id string) (view, error) {
 }
 
 // Begin records a new attempt; a Running one of the set must have been discarded or stored before.
-// An incremental's base must be stored and the last of its chain, from which it takes Chain and ChainN.
+// An incremental's base must be stored and the last of its chain, from which it takes Chain and ChainN; a
+// stream's may be any stored snapshot of the set that is a stream of the same kind.
 func (d *DB) Begin(ctx context.Context, s Snapshot) error {
 	err := d.sweep(ctx)
 	if err == nil {
@@ -159,10 +160,22 @@ func (d *DB) chainOf(ctx context.Context, tx *sql.Tx, s *Snapshot) (int64, error
 	}
 	var set string
 	var base view
-	err := tx.QueryRowContext(ctx, `SELECT num, chain, n, state, set_id FROM snapshots WHERE id = $1`, s.Base).
-		Scan(&base.num, &base.chain, &base.n, &base.state, &set)
+	var head []byte
+	err := tx.QueryRowContext(ctx, `SELECT num, chain, n, state, set_id, header FROM snapshots WHERE id = $1`, s.Base).
+		Scan(&base.num, &base.chain, &base.n, &base.state, &set, &head)
 	if err != nil {
 		return 0, notFound(err, "snapshot %s, the base", s.Base)
+	}
+	was, err := parseHeader(head)
+	if err != nil {
+		return 0, failure.Wrap(failure.Damaged, fmt.Errorf("snapshot %s: %w", s.Base, err))
+	}
+	// A tree's entries are rows that are valid from one snapshot to another; a stream has none.
+	if s.Header.IsStream() || was.IsStream() {
+		if s.Header.Stream != was.Stream || set != s.SetID || base.state != Stored || uint64(base.n) >= s.N {
+			return 0, failure.Errorf(failure.Damaged, "base %s is not a stored %s stream of the set", s.Base, s.Header.Stream)
+		}
+		return base.chain, nil
 	}
 	var last int64
 	if err := tx.QueryRowContext(ctx, `SELECT MAX(n) FROM snapshots WHERE chain = $1`, base.chain).Scan(&last); err != nil {

@@ -40,7 +40,7 @@ func canonicalID(s string) bool {
 }
 
 func checkHeader(h *Header) error {
-	for _, s := range []string{h.Set, h.Label, h.Host, h.Stream, h.Compress, h.Encrypt} {
+	for _, s := range []string{h.Set, h.Label, h.Host, h.Stream, h.Point, h.PointID, h.Compress, h.Encrypt} {
 		if hasNUL(s) {
 			return errors.New("a name in the header has a NUL")
 		}
@@ -84,6 +84,7 @@ func yearOK(y int) bool { return y >= 0 && y <= 9999 }
 type state struct {
 	n      uint64
 	full   bool
+	stream bool    // has no entries
 	sealed bool    // encrypt is one whose ciphertext is never smaller than the plaintext
 	starts []int64 // where each volume begins in the snapshot's raw stream; the last element is its end
 	path   string  // of the last entry or deletion
@@ -94,6 +95,7 @@ func newState(h *Header) state {
 	return state{
 		n:      h.N,
 		full:   h.Kind == snapshot.Full,
+		stream: h.IsStream(),
 		sealed: h.Encrypt == "age" || h.Encrypt == "none",
 		starts: []int64{0},
 	}
@@ -141,6 +143,9 @@ func (st *state) volume(v *Volume) error {
 
 // next checks the place of an entry or a deletion.
 func (st *state) next(path string) error {
+	if st.stream {
+		return fmt.Errorf("path %q in a stream, which has no entries", path)
+	}
 	if !CleanPath(path) {
 		return fmt.Errorf("path %q is not clean", path)
 	}

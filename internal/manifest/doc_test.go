@@ -38,9 +38,13 @@ func TestFormatPage(t *testing.T) {
 			}
 		}
 	}
-	sample, err := os.ReadFile("testdata/v1.jsonl")
-	if err != nil {
-		t.Fatal(err)
+	var sample []byte
+	for _, file := range []string{"testdata/v1.jsonl", "testdata/v1-stream.jsonl"} {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sample = append(sample, b...)
 	}
 	sampled := map[string]bool{}
 	for _, line := range bytes.Split(bytes.TrimSpace(sample), []byte("\n")) {

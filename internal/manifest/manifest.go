@@ -43,11 +43,19 @@ type Header struct {
 	Kind     snapshot.Kind
 	Base     string // snapshot id; empty for a full
 	BaseHash Hash   // of the base's manifest
-	Stream   string // "tar"
+	Stream   string // "tar", or what a producer of one stream writes: see IsStream
+	Point    string // of a stream: what the producer calls the point in time that was sent; may be empty
+	PointID  string // of a stream: what that point, and an incremental built on it, bears in the stream; may be empty
 	Compress string
 	Encrypt  string
 	Paths    []string // what the set names, absolute, bytes
 	Must     []string // keys a reader must understand
+}
+
+// IsStream says that the snapshot is what a producer wrote, and not a tree: it has no
+// entries, and its chain is a tree of its own, in which an incremental may be built on any snapshot, not only on the last.
+func (h *Header) IsStream() bool {
+	return h.Stream == "zfs" || h.Stream == "btrfs" || h.Stream == "raw"
 }
 
 // Volume is one volume of a snapshot.

@@ -69,8 +69,36 @@ func everything() document {
 // until the version changes, and be read for ever.
 func TestGolden(t *testing.T) {
 	t.Parallel()
-	const file = "testdata/v1.jsonl"
-	d := everything()
+	golden(t, "testdata/v1.jsonl", everything())
+}
+
+// TestGoldenStream is TestGolden of a producer's stream.
+func TestGoldenStream(t *testing.T) {
+	t.Parallel()
+	h := incrementalHeader()
+	h.Stream, h.Point, h.PointID, h.Paths = "zfs", "tank/home@firn-\xff", "6226480617313127048", nil
+	golden(t, "testdata/v1-stream.jsonl", document{h, []manifest.Record{
+		{Volume: testVolume(1, codec.Frame{Raw: 4 << 20, Packed: 3 << 20})},
+		{Problem: &snapshot.Problem{Reason: "something"}},
+	}})
+}
+
+// A stream has no entries.
+func TestStreamWithEntries(t *testing.T) {
+	t.Parallel()
+	for _, stream := range []string{"zfs", "btrfs", "raw"} {
+		h := incrementalHeader()
+		h.Stream = stream
+		for _, r := range []manifest.Record{{Deleted: ptr("home/me")}, {Entry: &snapshot.Entry{Path: "home", Type: snapshot.Dir}}} {
+			if _, _, err := tryWrite(document{h, []manifest.Record{r}}); err == nil {
+				t.Errorf("%s: written with %+v", stream, r)
+			}
+		}
+	}
+}
+
+func golden(t *testing.T, file string, d document) {
+	t.Helper()
 	got, hash := write(t, d)
 	if *update {
 		if err := os.WriteFile(file, got, 0o644); err != nil {

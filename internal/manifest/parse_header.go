@@ -14,7 +14,7 @@ import (
 func knownMust(key string) bool {
 	switch strings.TrimSuffix(key, "64") {
 	case "firn-manifest", "min-reader", "must", "setid", "set", "label", "host", "snap", "n", "at", "made", "kind", "base",
-		"base-manifest", "stream", "compress", "encrypt", "paths",
+		"base-manifest", "stream", "point", "point-id", "compress", "encrypt", "paths",
 		"volume", "archive", "size", "tree-hash", "leaves", "raw", "raw-sha256", "frames", "header", "tail",
 		"path", "type", "mode", "uid", "gid", "user", "group", "mtime", "link", "dev", "links", "xattrs", "torn",
 		"vol", "off", "stored", "sparse", "sha256",
@@ -112,6 +112,12 @@ func parseHeader(line []byte) (Header, error) {
 		case "stream", "stream64":
 			s.once(&seen, 1<<14)
 			h.Stream = s.text(is64(k))
+		case "point", "point64":
+			s.once(&seen, 1<<18)
+			h.Point = s.text(is64(k))
+		case "point-id", "point-id64":
+			s.once(&seen, 1<<19)
+			h.PointID = s.text(is64(k))
 		case "compress", "compress64":
 			s.once(&seen, 1<<15)
 			h.Compress = s.text(is64(k))

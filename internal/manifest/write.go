@@ -190,6 +190,8 @@ func appendHeader(b []byte, h *Header) []byte {
 		b = appendHex(appendKey(b, "base-manifest"), h.BaseHash[:])
 	}
 	b = appendText(b, "stream", h.Stream)
+	b = appendOptText(b, "point", h.Point)
+	b = appendOptText(b, "point-id", h.PointID)
 	b = appendText(b, "compress", h.Compress)
 	b = appendText(b, "encrypt", h.Encrypt)
 	return append(appendPaths(b, h.Paths), '}')

@@ -221,7 +221,7 @@ func checkPlace(h *manifest.Header, set *manifest.ListedSet, s *manifest.ListedS
 	if d, ok := manifest.ParseName(a.ID); ok && (d.SetID != h.SetID || d.Snap != h.Snap) {
 		return refuse(Damaged, "it contradicts the name of its archive")
 	}
-	if h.Stream != "tar" {
+	if h.Stream != "tar" && !h.IsStream() {
 		return refuse(Newer, "its stream is of kind %q: it needs a newer Firn", h.Stream)
 	}
 	return nil
@@ -249,7 +249,7 @@ func (r *run) checkBase(ctx context.Context, h *manifest.Header) (chain []uint64
 		if s.Chain != b.Chain || s.State != catalog.Stored {
 			continue
 		}
-		if s.N > b.N {
+		if s.N > b.N && !h.IsStream() { // streams of one chain need not be in a row
 			return nil, nil, refuse(Conflict, "the catalog has snapshot %s built on the same base", s.ID)
 		}
 		chain = append(chain, s.N)
