@@ -6,6 +6,7 @@ package adopt
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/firn-backup/firn/internal/catalog"
@@ -16,11 +17,12 @@ type Tool struct {
 	Name  string // on the command line
 	Short string // for help
 	Long  string
-	File  string // what its file is, in capitals for help
+	File  string // what its files are, in capitals for help
+	Most  int    // files; 0: one
 	// Flags are those that it wants of the command line, of the names in Options.
 	Flags []string
-	// Read reads a file and tells what it found. It changes nothing.
-	Read func(ctx context.Context, file string, o Options) (Found, error)
+	// Read reads files and tells what it found. It changes nothing.
+	Read func(ctx context.Context, files []string, o Options) (Found, error)
 }
 
 // Names of flags.
@@ -35,15 +37,24 @@ const (
 func Tools() []Tool {
 	return []Tool{
 		glacierCLI(),
+		glacierCmd(),
+		glacierBackupPy(),
+		btrsend(),
+		hopkiw(),
+		mtAWS(),
 	}
 }
 
 // Options are what the command line said.
 type Options struct {
-	Keys []string // access keys whose records are wanted; empty: the only one
-	// VaultURL is the URL, as in the catalog, of a vault that the program knows by a name.
-	VaultURL func(ctx context.Context, name string) (string, error)
+	Keys []string       // access keys whose records are wanted; empty: the only one
+	Zone *time.Location // that times without one are in; nil: the local one
+	// VaultURL is the URL, as in the catalog, of a vault that the program knows.
+	VaultURL func(ctx context.Context, p Place) (string, error)
 }
+
+// Place is what a program knows of a vault. What it does not know is empty.
+type Place struct{ Name, Region, Account string }
 
 // Found is what a program knew.
 type Found struct {
@@ -61,12 +72,15 @@ type Result struct {
 }
 
 // Run takes over what a program left in a file. It may be repeated. With dry nothing is recorded.
-func Run(ctx context.Context, t Tool, file string, o Options, db *catalog.DB, dry bool) (Result, error) {
+func Run(ctx context.Context, t Tool, files []string, o Options, db *catalog.DB, dry bool) (Result, error) {
 	var res Result
 	if db == nil || o.VaultURL == nil {
 		return res, errors.New("adopt: an option is missing")
 	}
-	f, err := t.Read(ctx, file, o)
+	if o.Zone == nil {
+		o.Zone = time.Local
+	}
+	f, err := t.Read(ctx, files, o)
 	if err != nil {
 		return res, err
 	}
@@ -94,4 +108,8 @@ func unixTime(s float64) time.Time {
 		return time.Time{}
 	}
 	return time.UnixMilli(int64(s * 1000)).UTC()
+}
+
+func (f *Found) notice(format string, args ...any) {
+	f.Notices = append(f.Notices, fmt.Sprintf(format, args...))
 }

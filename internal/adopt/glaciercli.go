@@ -35,8 +35,9 @@ tells the first, and the vault itself the second when it is asked.`,
 	}
 }
 
-func readGlacierCLI(ctx context.Context, file string, o Options) (Found, error) {
+func readGlacierCLI(ctx context.Context, files []string, o Options) (Found, error) {
 	var f Found
+	file := files[0]
 	db, err := openForeign(file)
 	if err != nil {
 		return f, err
@@ -115,7 +116,7 @@ func cachedArchives(ctx context.Context, db *sql.DB, hashes bool, o Options) (Fo
 		for _, r := range byKey[key] {
 			name := r.vault.String
 			if urls[name] == "" {
-				if urls[name], err = o.VaultURL(ctx, name); err != nil {
+				if urls[name], err = o.VaultURL(ctx, Place{Name: name}); err != nil {
 					return f, fmt.Errorf("vault %s: %w", name, err)
 				}
 			}

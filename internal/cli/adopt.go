@@ -37,8 +37,8 @@ func newAdoptTool(c *command, t adopt.Tool) *cobra.Command {
 		Short:   t.Short,
 		Long:    t.Long,
 		Example: example("firn adopt " + t.Name + " " + t.File),
-		Args:    args(1, 1, "one file"),
-		RunE:    func(cmd *cobra.Command, args []string) error { return c.adopt(cmd, t, args[0], f) },
+		Args:    args(1, max(t.Most, 1), map[bool]string{true: "its files", false: "one file"}[t.Most > 1]),
+		RunE:    func(cmd *cobra.Command, args []string) error { return c.adopt(cmd, t, args, f) },
 	}
 	fs := cmd.Flags()
 	for name, add := range map[string]func(){
@@ -50,7 +50,7 @@ func newAdoptTool(c *command, t adopt.Tool) *cobra.Command {
 			fs.StringArrayVar(&f.keys, "key", nil, "take over what belongs to the access key `ID` only; may be repeated")
 		},
 		adopt.FlagVault: func() {
-			fs.StringArrayVar(&f.vaults, "vault", nil, "`NAME=VAULT`: what is called NAME there is this VAULT here; may be repeated")
+			fs.StringArrayVar(&f.vaults, "vault", nil, "the `VAULT` that it is, or NAME=VAULT: what is called NAME there is this VAULT here; may be repeated")
 		},
 	} {
 		if slices.Contains(t.Flags, name) {
@@ -65,6 +65,7 @@ func newAdoptTool(c *command, t adopt.Tool) *cobra.Command {
 type jsonAdopted struct {
 	Tool     string   `json:"tool"`
 	File     string   `json:"file"`
+	Files    []string `json:"files"`
 	Archives int64    `json:"archives"`
 	Deleted  int64    `json:"deleted"`
 	Added    int64    `json:"added"`
@@ -72,33 +73,37 @@ type jsonAdopted struct {
 	DryRun   bool     `json:"dry_run,omitempty"`
 }
 
-func (c *command) adopt(cmd *cobra.Command, t adopt.Tool, file string, f adoptFlags) error {
+func (c *command) adopt(cmd *cobra.Command, t adopt.Tool, files []string, f adoptFlags) error {
 	a, err := c.open(cmd)
 	if err != nil {
 		return err
 	}
-	named := map[string]string{}
-	for _, v := range f.vaults {
-		name, url, ok := strings.Cut(v, "=")
-		if !ok || name == "" || url == "" {
-			return usage("--vault %s: must be NAME=VAULT", v)
-		}
-		if url, err = a.VaultURL(url); err != nil {
-			return err
-		}
-		named[name] = url
+	named, err := adoptedVaults(a, f.vaults)
+	if err != nil {
+		return err
 	}
 	db, err := a.Catalog(cmd.Context(), true)
 	if err != nil {
 		return err
 	}
-	o := adopt.Options{Keys: f.keys, VaultURL: func(ctx context.Context, name string) (string, error) {
-		if url := named[name]; url != "" {
-			return url, nil
+	located := map[adopt.Place]string{}
+	o := adopt.Options{Keys: f.keys, Zone: c.env.Now().Location(), VaultURL: func(ctx context.Context, p adopt.Place) (string, error) {
+		for _, url := range []string{named[p.Name], named[""], located[p]} {
+			if url != "" {
+				return url, nil
+			}
 		}
-		return c.adoptedVault(ctx, a, f, name)
+		if cmd.Flags().Changed("region") || p.Region == "" {
+			p.Region = f.region
+		}
+		if f.account != "" {
+			p.Account = f.account
+		}
+		url, err := c.adoptedVault(ctx, a, p)
+		located[p] = url
+		return url, err
 	}}
-	res, err := adopt.Run(cmd.Context(), t, file, o, db, f.dry)
+	res, err := adopt.Run(cmd.Context(), t, files, o, db, f.dry)
 	if err != nil {
 		return err
 	}
@@ -106,7 +111,7 @@ func (c *command) adopt(cmd *cobra.Command, t adopt.Tool, file string, f adoptFl
 		c.warn("%s", n)
 	}
 	if c.json {
-		j := jsonAdopted{Tool: t.Name, File: file, Archives: res.Archives, Deleted: res.Deleted, Added: res.Added, Vaults: res.Vaults, DryRun: f.dry}
+		j := jsonAdopted{Tool: t.Name, File: files[0], Files: files, Archives: res.Archives, Deleted: res.Deleted, Added: res.Added, Vaults: res.Vaults, DryRun: f.dry}
 		if j.Vaults == nil {
 			j.Vaults = []string{}
 		}
@@ -123,17 +128,40 @@ func (c *command) adopt(cmd *cobra.Command, t adopt.Tool, file string, f adoptFl
 	return nil
 }
 
-// adoptedVault is the URL of a vault that a program knows by name only.
-func (c *command) adoptedVault(ctx context.Context, a *app.App, f adoptFlags, name string) (string, error) {
-	if v := a.Config.Vaults[name]; v != nil {
+// adoptedVaults are what --vault says: by the names that the program has, and by the empty name that of all.
+func adoptedVaults(a *app.App, flags []string) (map[string]string, error) {
+	named := map[string]string{}
+	for _, v := range flags {
+		name, vault, ok := strings.Cut(v, "=")
+		if !ok || strings.Contains(name, ":") { // a URL may have a "=" of its own
+			name, vault = "", v
+		}
+		if vault == "" || name == "" && !strings.Contains(vault, ":") && a.Config.Vaults[vault] == nil {
+			return nil, usage("--vault %s: must be NAME=VAULT, or one vault of the config file or a URL", v)
+		}
+		url, err := a.VaultURL(vault)
+		if err != nil {
+			return nil, err
+		}
+		named[name] = url
+	}
+	return named, nil
+}
+
+// adoptedVault is the URL of a vault that a program knows by name.
+func (c *command) adoptedVault(ctx context.Context, a *app.App, p adopt.Place) (string, error) {
+	if p.Name == "" {
+		return "", withHint(usage("the files do not say which vault it is"), "--vault VAULT says it")
+	}
+	if v := a.Config.Vaults[p.Name]; v != nil {
 		return v.URL, nil
 	}
-	if f.account != "" {
-		return app.WithAccount(f.region, name, f.account)
+	if p.Account != "" {
+		return app.WithAccount(p.Region, p.Name, p.Account)
 	}
-	url, err := a.AccountURL(ctx, f.region, name)
+	url, err := a.AccountURL(ctx, p.Region, p.Name)
 	if err != nil && failure.KindOf(err) != failure.Usage {
-		err = withHint(err, "--account NUMBER says which account it is without asking, --vault %s=URL which vault", name)
+		err = withHint(err, "--account NUMBER says which account it is without asking, --vault %s=URL which vault", p.Name)
 	}
 	return url, err
 }

@@ -1,0 +1,163 @@
+package adopt
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/firn-backup/firn/internal/catalog"
+	"github.com/firn-backup/firn/internal/coldstore"
+	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/treehash"
+)
+
+// glacierBackupPy is glacier-backup.py: an INI file, and a pickle with the last archive of each directory.
+func glacierBackupPy() Tool {
+	return Tool{
+		Name:  "glacier-backup.py",
+		Short: "Take over the database and the configuration of glacier-backup.py",
+		Long: `Take over the database of glacier-backup.py, backup.db in its cache directory, and its
+configuration, ~/.config/glacier-backup/config.ini: the archive of each directory becomes known here. The
+database is a pickle; nothing of it is executed.`,
+		File:  "FILE…",
+		Most:  2,
+		Flags: []string{FlagRegion, FlagAccount, FlagVault},
+		Read:  readGlacierBackupPy,
+	}
+}
+
+// pyState is what its files say.
+type pyState struct {
+	conf    *ini
+	last    map[string]time.Time
+	archive map[string]pyArchive
+}
+
+type pyArchive struct {
+	id, account, vault string
+	hash               treehash.Hash
+}
+
+const pySection = "default"
+
+func readGlacierBackupPy(ctx context.Context, files []string, o Options) (Found, error) {
+	var f Found
+	var s pyState
+	for _, file := range files {
+		kind, err := sortOf(file)
+		if err == nil && kind == sortPickle {
+			err = s.readPickle(file, o.Zone, &f)
+		} else if err == nil {
+			err = s.readConfig(file)
+		}
+		if err != nil {
+			return f, err
+		}
+	}
+	for _, dir := range slices.Sorted(maps.Keys(s.archive)) {
+		a := s.archive[dir]
+		if a.vault == "" && s.conf != nil {
+			a.vault, _ = s.conf.get(pySection, "vault_name")
+		}
+		url, err := o.VaultURL(ctx, Place{Name: a.vault, Account: a.account})
+		if err != nil {
+			return f, fmt.Errorf("vault %s: %w", a.vault, err)
+		}
+		at := s.last[dir]
+		if at.IsZero() {
+			f.notice("it does not say when %s was backed up: a run was interrupted while it wrote that down", oneLine(dir))
+		}
+		f.Archives = append(f.Archives, catalog.ArchiveRecord{
+			Vault: url, Name: dir, Archive: coldstore.Archive{ID: a.id, TreeHash: a.hash, Created: at},
+		})
+	}
+	for _, dir := range slices.Sorted(maps.Keys(s.last)) {
+		if _, ok := s.archive[dir]; !ok {
+			f.notice("it does not say in which archive %s is: a run was interrupted while it wrote that down; the vault's listing tells it", oneLine(dir))
+		}
+	}
+	return f, nil
+}
+
+func (s *pyState) readConfig(file string) error {
+	data, err := readSmall(file, maxConfig)
+	if err != nil {
+		return err
+	}
+	if s.conf, err = parseINI(string(data)); err != nil {
+		return fmt.Errorf("read %s: %w", file, err)
+	}
+	if !s.conf.has(pySection) {
+		return failure.Errorf(failure.Usage, "read %s: there is no section [%s]: this is not the configuration of glacier-backup.py", file, pySection)
+	}
+	return nil
+}
+
+func (s *pyState) readPickle(file string, zone *time.Location, f *Found) error {
+	data, err := readSmall(file, maxPickle)
+	if err != nil {
+		return err
+	}
+	v, err := unpickle(data, zone)
+	if err != nil {
+		return failure.Wrap(failure.Damaged, fmt.Errorf("read %s: %w", file, err))
+	}
+	top, ok := v.(pickleDict)
+	last, ok1 := top["last backup"].(pickleDict)
+	meta, ok2 := top["glacier metadata"].(pickleDict)
+	if !ok || !ok1 || !ok2 {
+		return failure.Errorf(failure.Usage, "read %s: this is not the database of glacier-backup.py", file)
+	}
+	s.last, s.archive = map[string]time.Time{}, map[string]pyArchive{}
+	for dir, v := range last {
+		t, ok := v.(time.Time)
+		if !ok {
+			return failure.Errorf(failure.Damaged, "read %s: the time of %s is none", file, oneLine(dir))
+		}
+		s.last[dir] = t
+	}
+	for dir, v := range meta {
+		d, _ := v.(pickleDict)
+		a, err := parsePyArchive(d)
+		if err != nil {
+			return failure.Wrap(failure.Damaged, fmt.Errorf("read %s: the archive of %s: %w", file, oneLine(dir), err))
+		}
+		if !a.hash.IsZero() || d["checksum"] == nil {
+			s.archive[dir] = a
+			continue
+		}
+		f.notice("the checksum of %s is not a tree hash and was left out", oneLine(dir))
+		s.archive[dir] = a
+	}
+	return nil
+}
+
+// parsePyArchive reads the AWS CLI's answer to an upload: archiveId, checksum, and location, which is
+// /ACCOUNT/vaults/VAULT/archives/ID.
+func parsePyArchive(d pickleDict) (pyArchive, error) {
+	var a pyArchive
+	a.id, _ = d["archiveId"].(string)
+	location, _ := d["location"].(string)
+	part := strings.Split(location, "/")
+	if len(part) == 6 && part[0] == "" && part[2] == "vaults" && part[4] == "archives" {
+		a.account, a.vault = part[1], part[3]
+		if a.id == "" {
+			a.id = part[5]
+		}
+	}
+	if a.id == "" {
+		return a, failure.Errorf(failure.Damaged, "there is no id")
+	}
+	if a.account == "-" {
+		a.account = ""
+	}
+	if sum, ok := d["checksum"].(string); ok {
+		if h, err := treehash.Parse(sum); err == nil {
+			a.hash = h
+		}
+	}
+	return a, nil
+}

@@ -1,0 +1,229 @@
+package adopt
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/firn-backup/firn/internal/catalog"
+	"github.com/firn-backup/firn/internal/coldstore"
+	"github.com/firn-backup/firn/internal/failure"
+)
+
+// hopkiw is hopkiw's glacier-backup: an INI file, a table in SQLite for each vault, and a log.
+func hopkiw() Tool {
+	return Tool{
+		Name:  "hopkiw",
+		Short: "Take over the configuration, the database and the log of hopkiw's glacier-backup",
+		Long: `Take over what hopkiw's glacier-backup left in ~/.config/glacier_backup:
+glacier_backup.conf, the databases glacier.VAULT.sqlite3, and glacier_backup.log, which is the only place where
+the released version wrote down what it had uploaded. Give all of them at once.`,
+		File:  "FILE…",
+		Most:  100,
+		Flags: []string{FlagRegion, FlagAccount, FlagVault},
+		Read:  readHopkiw,
+	}
+}
+
+// hopkiwRow is one upload.
+type hopkiwRow struct {
+	vault, account       string // empty vault: as the configuration says
+	path, name, id, from string
+	at                   time.Time // zero: not known
+}
+
+const (
+	hopkiwMain         = "main"
+	hopkiwDefaultVault = "default"
+)
+
+func readHopkiw(ctx context.Context, files []string, o Options) (Found, error) {
+	var f Found
+	var rows []hopkiwRow
+	var conf *HopkiwConfig
+	for _, file := range files {
+		kind, err := sortOf(file)
+		var more []hopkiwRow
+		switch {
+		case err != nil:
+		case kind == sortSQLite:
+			more, err = hopkiwRows(ctx, file)
+		case isHopkiwLog(file):
+			more, err = hopkiwLog(file, o.Zone)
+		case conf != nil:
+			err = failure.Errorf(failure.Usage, "there are two configurations: adopt them one by one")
+		default:
+			conf, err = ReadHopkiwConfig(file)
+		}
+		if err != nil {
+			return f, err
+		}
+		rows = append(rows, more...)
+	}
+	return f, f.addHopkiw(ctx, rows, conf, o)
+}
+
+// addHopkiw adds what was uploaded. The log tells of what the databases have too: an archive counts once.
+func (f *Found) addHopkiw(ctx context.Context, rows []hopkiwRow, conf *HopkiwConfig, o Options) error {
+	seen := map[string]bool{}
+	for _, r := range rows {
+		if r.id == "" {
+			f.notice("%s: %s has no archive id and was left out", r.from, oneLine(r.path))
+			continue
+		}
+		if seen[r.id] {
+			continue
+		}
+		seen[r.id] = true
+		p := Place{Name: unquote(r.vault), Account: r.account}
+		if conf != nil {
+			if p.Name == "" {
+				p.Name = conf.Vault
+			}
+			if p.Account == "" {
+				p.Account = conf.Account
+			}
+		}
+		if p.Name == "" {
+			p.Name = hopkiwDefaultVault
+		}
+		if p.Account == "-" {
+			p.Account = ""
+		}
+		url, err := o.VaultURL(ctx, p)
+		if err != nil {
+			return fmt.Errorf("vault %s: %w", p.Name, err)
+		}
+		f.Archives = append(f.Archives, catalog.ArchiveRecord{
+			Vault: url, Name: r.path, Archive: coldstore.Archive{ID: r.id, Description: r.name, Created: r.at},
+		})
+	}
+	return nil
+}
+
+// hopkiwRows reads a database. Its name tells the vault: glacier.VAULT.sqlite3.
+func hopkiwRows(ctx context.Context, file string) ([]hopkiwRow, error) {
+	wrap := func(err error) error { return fmt.Errorf("read %s: %w", file, err) }
+	base := filepath.Base(file)
+	vault, ok1 := strings.CutPrefix(base, "glacier.")
+	vault, ok2 := strings.CutSuffix(vault, ".sqlite3")
+	if !ok1 || !ok2 {
+		vault = ""
+	}
+	db, err := openForeign(file)
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close() // it was only read
+	columns, err := columnsOf(ctx, db, "uploads")
+	if err != nil {
+		return nil, wrap(err)
+	}
+	if len(columns) == 0 {
+		// The released version never made the table; what it uploaded is in the log only.
+		var tables int
+		err := db.QueryRowContext(ctx, `SELECT COUNT(*) FROM sqlite_master`).Scan(&tables)
+		if err == nil && tables > 0 {
+			err = failure.Errorf(failure.Usage, "this is not a database of hopkiw's glacier-backup")
+		}
+		if err != nil {
+			return nil, wrap(err)
+		}
+		return nil, nil
+	}
+	for _, c := range []string{"path", "name", "archive_id", "uploaded_date"} {
+		if !slices.Contains(columns, c) {
+			return nil, wrap(failure.Errorf(failure.Usage, "the table uploads has no column %s: this is not a database of hopkiw's glacier-backup", c))
+		}
+	}
+	rows, err := db.QueryContext(ctx, `SELECT COALESCE(CAST(path AS TEXT), ''), COALESCE(CAST(name AS TEXT), ''), COALESCE(CAST(archive_id AS TEXT), ''),
+		CAST(COALESCE(uploaded_date, 0) AS REAL) FROM uploads ORDER BY rowid`)
+	if err != nil {
+		return nil, wrap(err)
+	}
+	defer rows.Close() // after an error; else it is at its end
+	var list []hopkiwRow
+	for rows.Next() {
+		r := hopkiwRow{vault: vault, from: base}
+		var at float64
+		if err := rows.Scan(&r.path, &r.name, &r.id, &at); err != nil {
+			return nil, wrap(err)
+		}
+		r.at = unixTime(at)
+		list = append(list, r)
+	}
+	return list, rows.Err()
+}
+
+// The log's lines are "2021-03-20 01:02:03,456 - LOGGER - LEVEL - MESSAGE".
+const hopkiwStamp = "2006-01-02 15:04:05,000"
+
+func splitHopkiwLine(line string) (stamp, message string, ok bool) {
+	f := strings.SplitN(line, " - ", 4)
+	if len(f) != 4 || len(f[0]) != len(hopkiwStamp) {
+		return "", "", false
+	}
+	_, err := time.Parse(hopkiwStamp, f[0])
+	return f[0], f[3], err == nil
+}
+
+func isHopkiwLog(file string) bool {
+	f, err := os.Open(file)
+	if err != nil {
+		return false
+	}
+	defer f.Close() // it was only read
+	s := bufio.NewScanner(f)
+	for n := 0; n < 20 && s.Scan(); n++ {
+		if _, _, ok := splitHopkiwLine(s.Text()); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// hopkiwLog reads the uploads that a log tells of: the path of the one before each "archive id is".
+func hopkiwLog(file string, zone *time.Location) ([]hopkiwRow, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() // it was only read
+	var list []hopkiwRow
+	path := ""
+	s := bufio.NewScanner(f)
+	s.Buffer(make([]byte, 64<<10), maxConfig)
+	for s.Scan() {
+		stamp, message, ok := splitHopkiwLine(s.Text())
+		if !ok {
+			continue // of a traceback
+		}
+		if p, ok := strings.CutPrefix(message, "Starting backup for path "); ok {
+			path = p
+			continue
+		}
+		if p, ok := strings.CutPrefix(message, "starting upload for "); ok && path == "" {
+			path = p
+			continue
+		}
+		_, id, ok := strings.Cut(message, " is complete, archive id is ")
+		if !ok || !strings.HasPrefix(message, "upload ") || path == "" {
+			continue
+		}
+		at, err := time.ParseInLocation(hopkiwStamp, stamp, zone)
+		if err != nil {
+			continue // it was one when the line was split
+		}
+		list = append(list, hopkiwRow{path: path, id: strings.TrimSpace(id), from: filepath.Base(file), at: at})
+		path = ""
+	}
+	if err := s.Err(); err != nil {
+		return nil, fmt.Errorf("read %s: %w", file, err)
+	}
+	return list, nil
+}
