@@ -140,6 +140,7 @@ stores are standard streams: tar, compressed by zstd, encrypted by age.
 		newVault(c),
 		newJob(c),
 		newServe(c),
+		newSchedule(c),
 	)
 	add("about",
 		newTreehash(c),

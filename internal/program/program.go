@@ -35,6 +35,7 @@ type Options struct {
 	Timeout time.Duration     // 0: none
 	Grace   time.Duration     // from SIGTERM to SIGKILL; 0: 10 s
 	Line    func(line string) // is told each line of output, standard and error alike; nil: nobody
+	Stdout  io.Writer         // gets the standard output as it is; nil: it goes to Line
 }
 
 // Run runs the program to its end. Failures name the program, never its
@@ -59,6 +60,9 @@ func Run(ctx context.Context, o Options) error {
 	cmd.Stdin = o.Stdin
 	out := &lines{tell: o.Line}
 	cmd.Stdout, cmd.Stderr = out, out
+	if o.Stdout != nil {
+		cmd.Stdout = o.Stdout
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = o.Grace
