@@ -2,6 +2,8 @@
 
 GO      ?= go
 PREFIX  ?= /usr/local
+BIN     ?= bin
+OUT     ?= dist
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 DATE    := $(shell git log -1 --format=%cI 2>/dev/null)
@@ -9,19 +11,24 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.dat
 FUZZTIME ?= 10s
 STATICCHECK := $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build install test bench lint fuzz soak reader session clean
+.PHONY: build install deb test bench lint fuzz soak reader session clean
 
-build: ## the program, as bin/firn
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/firn ./cmd/firn
+build: ## the program, as BIN/firn
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/firn ./cmd/firn
 
 install: build ## the program, manual pages and completions, under PREFIX
-	install -D -m 755 bin/firn $(DESTDIR)$(PREFIX)/bin/firn
+	install -D -m 755 $(BIN)/firn $(DESTDIR)$(PREFIX)/bin/firn
 	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
 		$(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
-	bin/firn man $(DESTDIR)$(PREFIX)/share/man/man1
-	bin/firn completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/firn
-	bin/firn completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_firn
-	bin/firn completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/firn.fish
+	$(BIN)/firn man $(DESTDIR)$(PREFIX)/share/man/man1
+	$(BIN)/firn completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/firn
+	$(BIN)/firn completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_firn
+	$(BIN)/firn completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/firn.fish
+
+deb: ## a Debian package of it, in OUT: program, manual pages, completions, units of systemd
+	@stage=$$(mktemp -d) && trap 'rm -rf "$$stage"' EXIT && \
+		$(MAKE) --no-print-directory install DESTDIR=$$stage PREFIX=/usr && \
+		packaging/deb.sh "$$stage" "$(VERSION)" "$(OUT)"
 
 test: ## every test; FIRN_MUST_RUN=1 makes a skipped one fail
 	$(GO) vet ./...
