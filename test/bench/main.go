@@ -1,6 +1,7 @@
 // Command bench times Firn beside what it replaces, side by side in one run on
 // generated data, and prints a table of ratios. It builds the firn binary of
-// this tree, needs tar, zstd, age, gzip, bzip2, gpg and find, and leaves
+// this tree, needs tar, zstd, age, gzip, bzip2, gpg and find, and awscli for the rows of
+// firn serve glacier, and leaves
 // nothing behind. Ratios of one run on one machine can be compared; seconds cannot.
 package main
 
@@ -22,8 +23,9 @@ func main() {
 	runs := flag.Int("runs", 3, "runs of the quick rows, of which the median counts")
 	slow := flag.Bool("slow", true, "run the slow pipelines too (tar cj, gzip -7 | gpg)")
 	dir := flag.String("dir", "", "where to work (default: a new directory in the temporary one)")
+	only := flag.String("only", "", "glacier: only the rows of firn serve glacier")
 	flag.Parse()
-	if err := run(*dir, *size, *files, *runs, *slow); err != nil {
+	if err := run(*dir, *only, *size, *files, *runs, *slow); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -37,7 +39,7 @@ type bench struct {
 	rows [][]string
 }
 
-func run(dir string, size, files, runs int, slow bool) error {
+func run(dir, only string, size, files, runs int, slow bool) error {
 	work, err := os.MkdirTemp(dir, "firn-bench-")
 	if err != nil {
 		return err
@@ -57,6 +59,14 @@ func run(dir string, size, files, runs int, slow bool) error {
 		func() error { return b.backups(runs, slow) },
 		b.oneFile,
 		func() error { return b.noChange(files, runs) },
+	}
+	if only == "glacier" {
+		steps = nil
+	}
+	if _, err := exec.LookPath("aws"); err == nil {
+		steps = append(steps, func() error { return b.glacier(size, runs) })
+	} else {
+		fmt.Fprintln(os.Stderr, "bench: there is no awscli: no rows of firn serve glacier")
 	}
 	for _, s := range steps {
 		if err := s(); err != nil {
@@ -83,14 +93,20 @@ func (b *bench) run(name string, args ...string) (measure, error) {
 	m := measure{wall: time.Since(began)}
 	if s := cmd.ProcessState; s != nil {
 		m.cpu = s.UserTime() + s.SystemTime()
-		if ru, ok := s.SysUsage().(*syscall.Rusage); ok {
-			m.peak = ru.Maxrss << 10
-		}
+		m.peak = peakOf(s)
 	}
 	if err != nil {
 		return m, fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, errs.String())
 	}
 	return m, nil
+}
+
+// peakOf is the peak memory of a process that has ended, in bytes.
+func peakOf(s *os.ProcessState) int64 {
+	if ru, ok := s.SysUsage().(*syscall.Rusage); ok {
+		return ru.Maxrss << 10
+	}
+	return 0
 }
 
 func (b *bench) shell(script string) (measure, error) {
