@@ -194,6 +194,14 @@ func (r *run) settle(ctx context.Context, snap string) (bool, error) {
 			}
 		case err != nil:
 			return false, fmt.Errorf("settle %s: %w", p.Name, err)
+		}
+		if err == nil {
+			if err := r.recordSettled(ctx, snap, a, &p); err != nil {
+				return false, err
+			}
+		}
+		switch {
+		case err != nil:
 		case p.Volume.N == 0:
 			ref := catalog.ArchiveRef{Archive: a.ID, Size: p.Volume.Size, TreeHash: p.Volume.TreeHash, Stored: r.o.Now().UTC()}
 			return true, r.o.Catalog.FinishStored(ctx, snap, p.Hash, ref, p.Totals)
@@ -204,6 +212,19 @@ func (r *run) settle(ctx context.Context, snap string) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// recordSettled is record for what an earlier run has stored.
+func (r *run) recordSettled(ctx context.Context, snap string, a coldstore.Archive, p *catalog.Pending) error {
+	of, err := r.o.Catalog.Snapshot(ctx, snap)
+	if err != nil {
+		return err
+	}
+	d := describe(of.Header, "volume", p.Volume.N)
+	if p.Volume.N == 0 {
+		d = describe(of.Header, "manifest", 0)
+	}
+	return r.record(ctx, a, &p.Volume, d.String())
 }
 
 // abortStale gives up the uploads that earlier runs of the set left open. The

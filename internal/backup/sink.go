@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,10 +44,11 @@ func (c *checkpoints) take(n int) (catalog.Checkpoint, bool) {
 // and after.
 type sink struct {
 	*transfer.Upload
-	r       *run
-	name    string
-	pending func(*catalog.Pending) error                  // completes what is journalled before
-	stored  func(context.Context, *manifest.Volume) error // records that it is stored
+	r           *run
+	name        string
+	description string
+	pending     func(*catalog.Pending) error                  // completes what is journalled before
+	stored      func(context.Context, *manifest.Volume) error // records that it is stored
 }
 
 var _ volume.Sink = (*sink)(nil)
@@ -61,7 +63,7 @@ func (r *run) newSink(ctx context.Context, name string, d manifest.Description) 
 		}
 	}
 	up := transfer.NewUpload(ctx, r.o.Store, coldstore.NewArchive{Name: name, Description: d.String(), Meta: d.What == manifest.WhatManifest}, t)
-	return &sink{Upload: up, r: r, name: name}
+	return &sink{Upload: up, r: r, name: name, description: d.String()}
 }
 
 // Finish stores the volume. The journal knows all about it before the vault is asked
@@ -81,6 +83,9 @@ func (s *sink) Finish(ctx context.Context, v *manifest.Volume) error {
 		return errors.Join(fmt.Errorf("store %s: %w", s.name, err), s.Upload.Abort(context.WithoutCancel(ctx)))
 	}
 	v.Archive = a.ID
+	if err := s.r.record(ctx, a, v, s.description); err != nil {
+		return err
+	}
 	if err := s.stored(ctx, v); err != nil {
 		return fmt.Errorf("record %s: %w", s.name, err)
 	}
@@ -90,8 +95,24 @@ func (s *sink) Finish(ctx context.Context, v *manifest.Volume) error {
 
 func (s *sink) Abort(ctx context.Context) error { return s.Upload.Abort(ctx) }
 
+// record has the catalog know of an archive at once, where the vault's listing would tell of it days later only.
+func (r *run) record(ctx context.Context, a coldstore.Archive, v *manifest.Volume, description string) error {
+	if l, ok := r.o.Store.(coldstore.Lister); !ok || l.Traits().ListLag == 0 {
+		return nil
+	}
+	now := r.o.Now().UTC()
+	a.Size, a.TreeHash, a.Description = v.Size, v.TreeHash, cmp.Or(a.Description, description)
+	if a.Created.IsZero() {
+		a.Created = now
+	}
+	return r.o.Catalog.PutArchive(ctx, catalog.ArchiveRecord{Vault: r.o.Set.Vault, Archive: a, UploadedAt: now})
+}
+
 func (r *run) describe(what string, n int) manifest.Description {
-	h := r.snap.Header
+	return describe(r.snap.Header, what, n)
+}
+
+func describe(h manifest.Header, what string, n int) manifest.Description {
 	return manifest.Description{
 		Set: h.Set, SetID: h.SetID, Host: h.Host, Snap: h.Snap, N: h.N, At: h.At, Kind: h.Kind, Base: h.Base,
 		Part: n, What: what, Codecs: codecNames(h),

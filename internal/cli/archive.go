@@ -74,6 +74,25 @@ func (c *command) findArchives(ctx context.Context, v *plain.Vault, refs []strin
 	return all, nil
 }
 
+// archivesOrIDs is findArchives, to which an id that is not known here is one that the vault may know.
+func (c *command) archivesOrIDs(ctx context.Context, v *plain.Vault, refs []string) ([]catalog.ArchiveRecord, error) {
+	var all []catalog.ArchiveRecord
+	for _, ref := range refs {
+		if id, isID := strings.CutPrefix(ref, "id:"); isID && v.Store.Traits().ListLag > 0 {
+			if _, err := v.Find(ctx, ref); errors.Is(err, plain.ErrNotKnown) {
+				all = append(all, catalog.ArchiveRecord{Vault: v.URL, Archive: coldstore.Archive{ID: id}})
+				continue
+			}
+		}
+		one, err := c.findArchives(ctx, v, []string{ref})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, one...)
+	}
+	return all, nil
+}
+
 func newArchiveDelete(c *command) *cobra.Command {
 	var force, early bool
 	cmd := &cobra.Command{

@@ -208,7 +208,7 @@ func (c *command) retrieveArchives(cmd *cobra.Command, vault string, refs []stri
 	if err != nil {
 		return err
 	}
-	list, err := c.findArchives(ctx, v, refs)
+	list, err := c.archivesOrIDs(ctx, v, refs)
 	if err != nil {
 		return err
 	}

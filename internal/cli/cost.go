@@ -142,6 +142,10 @@ func (b *budget) approve(ctx context.Context, bill retrieval.Bill) error {
 	if !b.limit {
 		return nil
 	}
+	if bill.Unknown > 0 {
+		return withHint(failure.Errorf(failure.Failed, "how large it is is not known, and so not what it costs, and --max-cost is %s: nothing was asked for", b.max),
+			"firn vault sync %s asks the vault what it has", b.url)
+	}
 	if unknown != nil {
 		return withHint(failure.Errorf(failure.Failed, "what it costs is not known, and --max-cost is %s: %w", b.max, unknown),
 			"without --max-cost it is asked for whatever the price")
@@ -167,7 +171,11 @@ func (b *budget) approve(ctx context.Context, bill retrieval.Bill) error {
 
 // say tells of an estimate, for each tier.
 func (b *budget) say(bill retrieval.Bill, all []cost.Estimate, unknown error, tier coldstore.Tier, doing string) {
-	text := fmt.Sprintf("%s %s from the vault: %s", doing, units.Size(bill.Bytes), plural(bill.Requests, "request"))
+	size := units.Size(bill.Bytes)
+	if bill.Unknown > 0 {
+		size = "what may be of any size"
+	}
+	text := fmt.Sprintf("%s %s from the vault: %s", doing, size, plural(bill.Requests, "request"))
 	if !b.billed {
 		b.notice(text, b.json(bill, all, unknown, tier))
 		return
@@ -179,7 +187,7 @@ func (b *budget) say(bill retrieval.Bill, all []cost.Estimate, unknown error, ti
 			mark = "*"
 		}
 		price := "unknown price"
-		if unknown == nil {
+		if unknown == nil && bill.Unknown == 0 {
 			price = fmt.Sprintf("%s, and %s if it leaves the region", e.Fees(), e.Egress)
 		}
 		line := fmt.Sprintf("%s %-9s  ready in %-8s  %s", mark, e.Tier, waits(e), price)

@@ -66,6 +66,9 @@ func (c *command) syncVault(cmd *cobra.Command, vault string, o reconcile.Option
 	}
 	defer r.release()
 	ctx := r.ctx
+	if r.options.Asked, err = firstAsked(ctx, r); err != nil {
+		return err
+	}
 	r.tell.Tell(progress.Event{Kind: progress.Began, Text: "syncing " + url})
 	res, err := reconcile.Sync(ctx, r.options)
 	r.stop()
@@ -79,6 +82,25 @@ func (c *command) syncVault(cmd *cobra.Command, vault string, o reconcile.Option
 		err = withHint(err, "firn verify tells what snapshots have lost; firn vault sync %s --fix forgets those archives", url)
 	}
 	return errors.Join(err, r.log.End(ctx, c.codeOf(ctx, err), summary))
+}
+
+// firstAsked is when the first of those runs began that ended with 75 since a sync of the vault came to an end: when
+// whoever repeats the command first asked for a listing. Zero: there is none.
+func firstAsked(ctx context.Context, r *vaultRun) (at time.Time, err error) {
+	runs, err := r.options.Catalog.Runs(ctx, "", 1000)
+	if err != nil {
+		return at, err
+	}
+	for _, x := range runs { // newest first
+		if x.Command != "vault sync "+r.options.Vault || x.Ended.IsZero() && x.Exit == 0 { // this one, or killed
+			continue
+		}
+		if x.Exit != exitCode(failure.NotReady) {
+			break
+		}
+		at = x.Started
+	}
+	return at, nil
 }
 
 func (c *command) syncSummary(url string, r reconcile.Result) string {

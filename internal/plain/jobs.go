@@ -7,6 +7,8 @@ import (
 
 	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/internal/coldstore"
+	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/retrieval"
 	"github.com/firn-backup/firn/internal/transfer"
 	"github.com/firn-backup/firn/treehash"
 )
@@ -70,6 +72,9 @@ func (v *Vault) learn(ctx context.Context, targets []Target, o RetrieveOptions) 
 			t.Archive.TreeHash = size.TreeHash
 		}
 		r, err := v.Catalog.ArchiveByID(ctx, v.URL, t.Archive.ID)
+		if failure.KindOf(err) == failure.NotFound {
+			continue // a listing will tell more of it
+		}
 		if err != nil {
 			return err
 		}
@@ -85,6 +90,11 @@ func (v *Vault) sizeOf(ctx context.Context, r catalog.ArchiveRecord, o RetrieveO
 	a, ok, err := v.toldByJob(ctx, r.ID)
 	if ok || err != nil {
 		return a, err
+	}
+	if f := o.Retrieval.Approve; f != nil {
+		if err := f(ctx, retrieval.Bill{Tier: o.Retrieval.Tier, Requests: 1, Days: o.Retrieval.Days, Unknown: 1}); err != nil {
+			return a, err
+		}
 	}
 	var rt coldstore.Retrieval
 	err = transfer.Retry(ctx, o.Retrieval.Transfer, func() (err error) {

@@ -25,8 +25,11 @@ type Options struct {
 
 	Fix    bool          // accept disappearances and differences
 	MaxAge time.Duration // how long ago a listing may have been finished to be used again; 0: the store's own rule
-	Wait   bool          // wait for the listing, instead of failing with failure.NotReady
-	Poll   time.Duration // between looks while waiting, at first; 0: 30 s. It doubles up to 10 min
+	// Asked is when a listing of at most MaxAge was first asked for: one that was finished since then is young enough,
+	// however long this run, or the next, takes to come back for it. Zero: now.
+	Asked time.Time
+	Wait  bool          // wait for the listing, instead of failing with failure.NotReady
+	Poll  time.Duration // between looks while waiting, at first; 0: 30 s. It doubles up to 10 min
 	// Sleep waits; nil: by the real clock.
 	Sleep func(ctx context.Context, d time.Duration) error
 	// LockSet takes a set for a moment, so that an upload of its attempt can be settled. Nil: nothing
@@ -164,6 +167,9 @@ func (r *run) list(ctx context.Context) (*catalog.Listing, time.Time, error) {
 	if pause <= 0 {
 		pause = firstPoll
 	}
+	if r.o.Asked.IsZero() {
+		r.o.Asked = r.o.Now()
+	}
 	for try := 0; ; {
 		l, err := r.o.Catalog.NewListing(ctx, r.o.Vault)
 		if err != nil {
@@ -196,7 +202,11 @@ func (r *run) list(ctx context.Context) (*catalog.Listing, time.Time, error) {
 func (r *run) listOnce(ctx context.Context, l *catalog.Listing) (time.Time, error) {
 	add := func(a coldstore.Archive) error { return l.Add(ctx, a) }
 	if s, ok := r.o.Store.(coldstore.LaggingLister); ok {
-		return s.ListWithin(ctx, r.o.MaxAge, add)
+		age := r.o.MaxAge
+		if age > 0 {
+			age = max(age, r.o.Now().Sub(r.o.Asked))
+		}
+		return s.ListWithin(ctx, age, add)
 	}
 	return r.o.Store.List(ctx, add)
 }

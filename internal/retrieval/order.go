@@ -16,6 +16,7 @@ type Bill struct {
 	Tier     coldstore.Tier // empty: the store's default
 	Requests int64
 	Bytes    int64 // made readable; of an archive whose size nobody told, 0
+	Unknown  int64 // how many of the requests are for archives whose size nobody told
 	Days     int   // how long it stays readable, where one can choose; 0: the store's default
 }
 

@@ -141,3 +141,50 @@ func TestGlacierCosts(t *testing.T) {
 		t.Errorf("%s", r.stderr)
 	}
 }
+
+// What a backup has stored is known at once, and not when an inventory tells of it. Another machine, which knows
+// nothing, gets an archive by its id.
+func TestGlacierKnownAtOnce(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, memory(t))
+	s := newService(t, m)
+	noiseFile(t, m.path("src", "a"), 1, 3<<20)
+	v := s.vault("known")
+	m.must("vault", "create", v)
+	m.must("backup", "src", "--vault", v, "--volume-size", "1MiB")
+	var list []struct {
+		Archive     string
+		Description string
+		Size        int64
+	}
+	must(t, json.Unmarshal([]byte(m.must("archive", "list", v, "--json").stdout), &list))
+	if len(list) != 5 || !strings.Contains(list[0].Description, "set=src") || list[0].Size < 1000 {
+		t.Fatalf("after the backup: %+v", list)
+	}
+	volume := list[0]
+
+	other := newMachine(t, m.path("other"))
+	other.env, other.now = m.env, m.now
+	get := []string{"archive", "retrieve", v, "id:" + volume.Archive, "-o", "volume"}
+	r := other.exits(1, append(get, "--max-cost", "1000")...)
+	if !strings.Contains(r.stderr, "how large it is is not known") || s.requests("InitiateJob") != 0 {
+		t.Errorf("%d jobs\n%s", s.requests("InitiateJob"), r.stderr)
+	}
+	other.exits(75, get...)
+	other.exits(75, get...)
+	s.pass(6 * time.Hour)
+	other.now = m.now
+	other.must(get...)
+	if got := read(t, other.path("volume")); int64(len(got)) != volume.Size || s.requests("InitiateJob") != 1 {
+		t.Errorf("%d bytes of %d, with %d jobs", len(got), volume.Size, s.requests("InitiateJob"))
+	}
+	other.exits(10, "archive", "retrieve", v, "id:"+volume.Archive[:len(volume.Archive)-4]+"AAAA", "-o", "none")
+
+	// Once the inventory is there the two agree.
+	s.pass(48 * time.Hour)
+	m.exits(75, "vault", "sync", v)
+	s.pass(6 * time.Hour)
+	if r := m.must("vault", "sync", v); !strings.Contains(r.stderr, "5 archives") || !strings.Contains(r.stderr, "; 0 new") {
+		t.Errorf("%s", r.stderr)
+	}
+}
