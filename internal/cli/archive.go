@@ -149,7 +149,7 @@ func (c *command) deleteArchives(cmd *cobra.Command, vault string, refs []string
 	young := (*plain.TooYoung)(nil)
 	switch {
 	case errors.As(err, &young):
-		err = withHint(failure.Wrap(failure.Failed, err), "--allow-early-delete deletes it all the same%s", earlyFee(v.URL, young, a.Now()))
+		err = withHint(failure.Wrap(failure.Failed, err), "--allow-early-delete deletes it all the same%s", earlyFee(v.URL, v.Store, young, a.Now()))
 	case failure.KindOf(err) == failure.Usage:
 		err = withHint(failure.Wrap(failure.Failed, err), "--force deletes it all the same, and the snapshot is lost")
 	}
@@ -157,8 +157,8 @@ func (c *command) deleteArchives(cmd *cobra.Command, vault string, refs []string
 }
 
 // earlyFee says what deleting too early costs, where that is known.
-func earlyFee(url string, y *plain.TooYoung, now time.Time) string {
-	place, billed := app.Place(url)
+func earlyFee(url string, s coldstore.Lister, y *plain.TooYoung, now time.Time) string {
+	place, billed := app.Place(url, s)
 	t, err := cost.Prices()
 	if !billed || err != nil || y.Until.IsZero() {
 		return ""

@@ -218,7 +218,7 @@ func (c *command) retrieveArchives(cmd *cobra.Command, vault string, refs []stri
 	}
 	var o plain.RetrieveOptions
 	r := &o.Retrieval
-	r.Tier, r.Pace, r.Approve, r.Wait = d.tier, d.pace, d.approve, f.wait
+	r.Tier, r.Days, r.Pace, r.Approve, r.Wait = d.tier, d.days, d.pace, d.approve, f.wait
 	if r.Transfer.Limit, err = c.limiter(a, f.limit); err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 // retrieveFlags are the flags of commands that have a vault make archives readable.
 type retrieveFlags struct {
 	tier, maxCost, rate string
+	days                int
 	wait                bool
 }
 
@@ -27,6 +28,7 @@ func (f *retrieveFlags) add(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.StringVar(&f.tier, "tier", "", "how fast the vault shall be: expedited, standard or bulk")
 	fs.StringVar(&f.maxCost, "max-cost", "", "ask the vault for nothing if that may cost more than so many `USD`")
+	fs.IntVar(&f.days, "storage-days", 0, "keep what is made readable for so many `DAYS`, where the vault lets one choose")
 	fs.StringVar(&f.rate, "retrieve-rate", "", "ask for so many archives a time at most: `N/day`, 10/min …; quota: what the service takes in random order")
 	fs.BoolVar(&f.wait, "wait", false, "wait until the vault has made everything readable, instead of exiting with 75")
 }
@@ -34,6 +36,7 @@ func (f *retrieveFlags) add(cmd *cobra.Command) {
 // desk is what retrievals are to go by.
 type desk struct {
 	tier    coldstore.Tier
+	days    int
 	pace    cost.Pace
 	approve func(ctx context.Context, b retrieval.Bill) error
 	budget  *budget
@@ -56,7 +59,10 @@ type budget struct {
 // desk reads the flags for a vault. store may be nil where nothing is going to be asked for.
 func (c *command) desk(ctx context.Context, f retrieveFlags, url string, store coldstore.Lister) (desk, error) {
 	b := &budget{c: c, url: url, store: store}
-	d := desk{budget: b, approve: b.approve}
+	d := desk{budget: b, approve: b.approve, days: f.days}
+	if f.days < 0 {
+		return d, usage("--storage-days %d: must not be negative", f.days)
+	}
 	var err error
 	if d.tier, err = parseTier(f.tier); err != nil {
 		return d, err
@@ -76,12 +82,18 @@ func (c *command) desk(ctx context.Context, f retrieveFlags, url string, store c
 			return d, usage("--retrieve-rate: %v", err)
 		}
 	}
+	if d.pace.Unlimited() && store != nil && store.Traits().OneRetrieval {
+		d.pace = steadyPace()
+	}
 	b.pace = d.pace
 	if url != "" {
-		b.place, b.billed = app.Place(url)
+		b.place, b.billed = app.Place(url, store)
 	}
 	return d, nil
 }
+
+// steadyPace is how fast requests go to a service that takes a thousand a second from an account: others have some too.
+func steadyPace() cost.Pace { return cost.Pace{Requests: 300, Per: time.Second} }
 
 // quota is the pace that the vault takes, by how much is in it.
 func (b *budget) quota(ctx context.Context) cost.Pace {
@@ -103,6 +115,9 @@ func (b *budget) estimates(bill retrieval.Bill) (all []cost.Estimate, unknown er
 		return nil, nil, err
 	}
 	r := cost.Retrieval{Requests: bill.Requests, Bytes: bill.Bytes, Egress: bill.Bytes, Days: bill.Days}
+	if r.Days == 0 && b.store != nil {
+		r.Days = b.store.Traits().KeepDays
+	}
 	if all, unknown = t.ByTier(b.place, r); unknown == nil {
 		return all, nil, nil
 	}
@@ -134,7 +149,7 @@ func (b *budget) approve(ctx context.Context, bill retrieval.Bill) error {
 	if !b.billed {
 		return nil
 	}
-	if q := cost.Quota(0); b.pace.Unlimited() && bill.Requests > q.Requests {
+	if q := cost.Quota(0); b.pace.Unlimited() && b.place.Class == cost.Vault && bill.Requests > q.Requests {
 		if q = b.quota(ctx); bill.Requests > q.Requests {
 			b.notice(fmt.Sprintf("the service takes %s retrievals a day in random order without slowing down (those in the order of storing do not count); --retrieve-rate quota keeps to that", count(q.Requests)), nil)
 		}

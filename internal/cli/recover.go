@@ -76,7 +76,7 @@ func (c *command) recover(cmd *cobra.Command, args []string, f recoverFlags) err
 	defer release()
 	o := recovery.Options{
 		Catalog: db, Lister: store, Store: store, Vault: url, Codecs: a.Codecs(f.identities), Now: a.Now,
-		TrustAny: f.trustAny, Tier: d.tier, Pace: d.pace, Approve: d.approve, Wait: f.wait,
+		TrustAny: f.trustAny, Tier: d.tier, Days: d.days, Pace: d.pace, Approve: d.approve, Wait: f.wait,
 		Configured: func(name string) bool { return a.Config.Sets[name] != nil },
 	}
 	if o.Signers, err = a.Signers(ctx); err != nil {

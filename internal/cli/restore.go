@@ -23,7 +23,6 @@ type restoreFlags struct {
 	to, strip, overwrite string
 	identities           []string
 	dryRun, numeric      bool
-	days                 int
 	limit                limitFlag
 	retrieveFlags
 }
@@ -54,7 +53,6 @@ replaced unless --overwrite says so. After an interruption the same command goes
 	fs.BoolVar(&f.numeric, "numeric-owner", false, "set owners by number, whatever their names are here")
 	f.retrieveFlags.add(cmd)
 	f.limit.add(cmd)
-	fs.IntVar(&f.days, "days", 0, "keep what the vault makes readable for so many `DAYS`, where it lets one choose")
 	return cmd
 }
 
@@ -88,7 +86,7 @@ func (c *command) restore(cmd *cobra.Command, args []string, f restoreFlags) err
 	if err != nil {
 		return err
 	}
-	o.Tier, o.Pace, o.Approve = d.tier, d.pace, d.approve
+	o.Tier, o.Days, o.Pace, o.Approve = d.tier, d.days, d.pace, d.approve
 	if o.Transfer.Limit, err = c.limiter(a, f.limit); err != nil {
 		return err
 	}
@@ -104,7 +102,7 @@ func (c *command) restore(cmd *cobra.Command, args []string, f restoreFlags) err
 }
 
 func restoreOptions(f restoreFlags) (restore.Options, error) {
-	o := restore.Options{To: f.to, Strip: f.strip, DryRun: f.dryRun, Wait: f.wait, NumericOwner: f.numeric, Days: f.days}
+	o := restore.Options{To: f.to, Strip: f.strip, DryRun: f.dryRun, Wait: f.wait, NumericOwner: f.numeric}
 	if f.to == "" {
 		return o, withHint(usage("restore needs --to DIR"), "firn restore SET --to ./back")
 	}
@@ -114,9 +112,6 @@ func restoreOptions(f restoreFlags) (restore.Options, error) {
 		o.Overwrite = extract.Always
 	default:
 		return o, usage("--overwrite %s: must be never or always", f.overwrite)
-	}
-	if f.days < 0 {
-		return o, usage("--days %d: must not be negative", f.days)
 	}
 	return o, nil
 }

@@ -133,7 +133,7 @@ func (c *command) verifyVault(ctx context.Context, a *app.App, o verify.Options,
 	if err != nil {
 		return err
 	}
-	o.Tier, o.Pace, o.Approve = d.tier, d.pace, d.approve
+	o.Tier, o.Days, o.Pace, o.Approve = d.tier, d.days, d.pace, d.approve
 	if o.Transfer.Limit, err = c.limiter(a, f.limit); err != nil {
 		return err
 	}

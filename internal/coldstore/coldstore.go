@@ -58,6 +58,8 @@ type Traits struct {
 	MaxParts    int
 	MaxArchive  int64 // bytes
 
+	KeepDays int // how long what was retrieved stays readable where nobody says so, where that is paid for; days
+
 	// Terse says that listings tell names and sizes only: no descriptions, and in another process
 	// than that of the upload no part sizes of uploads and no tree hashes of parts. UploadLearner is such a store's.
 	Terse bool
@@ -327,6 +329,11 @@ type UploadLearner interface {
 // A PartSummer tells what Part.Sum data have, for parts whose tree hash is not known. An optional ability.
 type PartSummer interface {
 	SumPart(data []byte) string
+}
+
+// A Regioner knows the region that its archives are in; empty where it does not. An optional ability.
+type Regioner interface {
+	Region() string
 }
 
 // A Stater tells of one archive without a listing: an optional ability.

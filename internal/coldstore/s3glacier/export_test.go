@@ -7,9 +7,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 )
 
-// What tests sign with.
-const testKey, testSecret, testToken = "AKIDTEST", "shhh-secret", "session-token-shhh"
-
 // OpenTest is Open with keys of its own.
 func OpenTest(ctx context.Context, url string, o Options, key, secret string) (*Store, error) {
 	return open(ctx, url, o, &testSeam{load: []func(*config.LoadOptions) error{

@@ -78,6 +78,7 @@ var (
 	_ coldstore.WholeUploader = (*Store)(nil)
 	_ coldstore.UploadLearner = (*Store)(nil)
 	_ coldstore.Stater        = (*Store)(nil)
+	_ coldstore.Regioner      = (*Store)(nil)
 )
 
 // Open opens a vault whose bucket exists; coldstore.ErrNotFound: it does not. It asks the
@@ -164,10 +165,10 @@ func traitsOf(class types.StorageClass) coldstore.Traits {
 	}
 	switch class {
 	case types.StorageClassDeepArchive:
-		t.WholeOnly, t.MinDays = true, 180
+		t.WholeOnly, t.MinDays, t.KeepDays = true, 180, DefaultDays
 		t.Tiers = []coldstore.Tier{coldstore.Standard, coldstore.Bulk}
 	case types.StorageClassGlacier:
-		t.WholeOnly, t.MinDays = true, 90
+		t.WholeOnly, t.MinDays, t.KeepDays = true, 90, DefaultDays
 		t.Tiers = []coldstore.Tier{coldstore.Expedited, coldstore.Standard, coldstore.Bulk}
 	case types.StorageClassIntelligentTiering:
 		t.WholeOnly = true // what has moved to an archive tier
