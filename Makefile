@@ -16,10 +16,11 @@ STATICCHECK := $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 build: ## the program, as BIN/firn
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/firn ./cmd/firn
 
-install: build ## the program, manual pages and completions, under PREFIX
+install: build ## the program, also as glacier, manual pages and completions, under PREFIX
 	install -D -m 755 $(BIN)/firn $(DESTDIR)$(PREFIX)/bin/firn
 	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
 		$(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	ln -sf firn $(DESTDIR)$(PREFIX)/bin/glacier
 	$(BIN)/firn man $(DESTDIR)$(PREFIX)/share/man/man1
 	$(BIN)/firn completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/firn
 	$(BIN)/firn completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_firn

@@ -1,5 +1,5 @@
-// Command firn backs up to cold storage and gets it back. Everything it does
-// is in internal/cli; here are only the process's own things: arguments,
+// Command firn backs up to cold storage and gets it back. Called by the name glacier it is
+// glacier-cli. Everything it does is in internal/cli and internal/glaciercli; here are only the process's own things: arguments,
 // streams, signals and the exit code.
 package main
 
@@ -7,11 +7,13 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime/debug"
 	"syscall"
 	"time"
 
 	"github.com/firn-backup/firn/internal/cli"
+	"github.com/firn-backup/firn/internal/glaciercli"
 )
 
 // Set by the linker (see Makefile); empty in a build by `go run` or `go install`.
@@ -33,6 +35,16 @@ func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	context.AfterFunc(ctx, stop)
+	if filepath.Base(os.Args[0]) == "glacier" {
+		return glaciercli.Run(ctx, glaciercli.Env{
+			Args:      os.Args[1:],
+			Stdin:     os.Stdin,
+			Stdout:    os.Stdout,
+			Stderr:    os.Stderr,
+			LookupEnv: os.LookupEnv,
+			Now:       time.Now,
+		})
+	}
 	return cli.Run(ctx, cli.Env{
 		Args:      os.Args[1:],
 		Stdin:     os.Stdin,

@@ -18,6 +18,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == "glacier" { // a link to the copy that scripts run as firn
+		main()
+	}
 	testscript.Main(m, map[string]func(){"firn": main})
 }
 
@@ -36,6 +39,16 @@ func TestScript(t *testing.T) {
 			} {
 				e.Setenv(v[0], v[1])
 			}
+			// The program by its other name. In scripts it is run by exec, or exits: a bare glacier is the service.
+			firn, err := exec.LookPath("firn")
+			if err != nil {
+				return err
+			}
+			bin := filepath.Join(e.WorkDir, ".bin")
+			if err := errors.Join(os.MkdirAll(bin, 0o700), os.Symlink(firn, filepath.Join(bin, "glacier"))); err != nil {
+				return err
+			}
+			e.Setenv("PATH", bin+string(filepath.ListSeparator)+e.Getenv("PATH"))
 			return os.MkdirAll(home, 0o700)
 		},
 		Cmds:                map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits, "glacier": glacier, "sqlite": sqlite},

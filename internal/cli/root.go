@@ -147,6 +147,7 @@ stores are standard streams: tar, compressed by zstd, encrypted by age.
 		newVersion(c),
 		newCompletion(c),
 		newMan(c),
+		newInstallGlacier(c),
 	)
 	return root
 }

@@ -1,0 +1,355 @@
+package glaciercli
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/firn-backup/firn/internal/catalog"
+	"github.com/firn-backup/firn/internal/coldstore"
+	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/plain"
+)
+
+// unprintable says that a name cannot stand in a line.
+func unprintable(name string) bool {
+	return !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl)
+}
+
+// lineName is the name as lists print it: one that would break the line as its description.
+func lineName(r catalog.ArchiveRecord) string {
+	if name := plain.Name(r); !unprintable(name) {
+		return name
+	}
+	return r.Description
+}
+
+// archiveList prints what is known, by name.
+func archiveList(ctx context.Context, s *session) error {
+	v, err := s.vault(ctx, s.args.args[0])
+	if errors.Is(err, coldstore.ErrNotFound) { // an account without vaults: nothing is known
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var all []catalog.ArchiveRecord
+	count := map[string]int{}
+	err = v.each(ctx, func(r catalog.ArchiveRecord) error {
+		all = append(all, r)
+		count[lineName(r)]++
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	slices.SortStableFunc(all, func(a, b catalog.ArchiveRecord) int {
+		return cmp.Or(cmp.Compare(lineName(a), lineName(b)), a.Created.Compare(b.Created))
+	})
+	ids, hashes := s.args.has("--force-ids"), s.args.has("--with-hash")
+	for _, r := range all {
+		name, hash := lineName(r), ""
+		if !r.TreeHash.IsZero() {
+			hash = r.TreeHash.String()
+		}
+		ref := reference(r)
+		switch {
+		case ids && hashes:
+			ref = "id:" + r.ID + "\t" + hash + "\t" + cmp.Or(name, "None")
+		case ids:
+			ref = "id:" + r.ID + "\t" + cmp.Or(name, "None")
+		case count[name] > 1 && name != "" && hashes:
+			ref = "id:" + r.ID + "\t" + hash
+		case count[name] > 1 && name != "":
+			ref = "id:" + r.ID + "\t" + name
+		case hashes:
+			ref += "\t" + hash
+		}
+		s.line(ref)
+	}
+	return nil
+}
+
+// archiveUpload stores a file, or the standard input.
+func archiveUpload(ctx context.Context, s *session) error {
+	file := s.args.args[1]
+	o := plain.UploadOptions{Name: s.args.given["--name"]}
+	if s.args.has("--name") {
+		o.Unnamed = o.Name == ""
+	} else if file == "-" {
+		o.Name = "<stdin>"
+		s.info("without --name the archive is called %s", repr(o.Name))
+	} else {
+		o.Name = filepath.Base(file)
+	}
+	if err := plain.CheckDescription(plain.Describe(o.Name)); err != nil {
+		return fmt.Errorf("archive %s: %w", repr(o.Name), err)
+	}
+	var f *os.File
+	if file != "-" {
+		var err error
+		if f, err = os.Open(file); err != nil {
+			return cannotOpen(file, err)
+		}
+		defer f.Close() // it was only read
+		if info, err := f.Stat(); err != nil || info.IsDir() {
+			return cannotOpen(file, cmp.Or(err, error(syscall.EISDIR)))
+		}
+	}
+	v, err := s.vault(ctx, s.args.args[0])
+	if err != nil {
+		return err
+	}
+	_, err = v.upload(ctx, file, f, o)
+	return err
+}
+
+// cannotOpen is how argparse says it.
+func cannotOpen(file string, err error) error {
+	text, number := err.Error(), syscall.Errno(0)
+	if errors.As(err, &number) {
+		text = fmt.Sprintf("[Errno %d] %s: %s", int(number), strings.ToUpper(number.Error()[:1])+number.Error()[1:], repr(file))
+	}
+	return &usageError{"usage: glacier archive upload [-h] [--name NAME] vault file", "glacier archive upload", fmt.Sprintf("argument file: can't open %s: %s", repr(file), text)}
+}
+
+// upload stores a file; f is it, nil for the standard input.
+func (v *vault) upload(ctx context.Context, file string, f *os.File, o plain.UploadOptions) (coldstore.Archive, error) {
+	var none coldstore.Archive
+	p, err := v.open(ctx)
+	if err != nil {
+		return none, err
+	}
+	stream, locked := true, "stdin:"+o.Name
+	if f != nil {
+		info, err := f.Stat()
+		if err != nil {
+			return none, err
+		}
+		if stream = !info.Mode().IsRegular(); !stream {
+			if locked, err = filepath.Abs(file); err != nil {
+				return none, err
+			}
+		}
+	}
+	ctx, release, err := v.app.LockUpload(ctx, v.url, locked)
+	if err != nil {
+		return none, err
+	}
+	defer release()
+	switch {
+	case !stream:
+		return p.File(ctx, file, o)
+	case f != nil:
+		return p.Stream(ctx, plain.Interruptible(ctx, f), o)
+	}
+	return p.Stream(ctx, plain.Interruptible(ctx, v.s.env.Stdin), o)
+}
+
+// archiveDelete deletes one archive. What was deleted here before is as good.
+func archiveDelete(ctx context.Context, s *session) error {
+	v, err := s.vault(ctx, s.args.args[0])
+	if err != nil {
+		return err
+	}
+	return v.delete(ctx, s.args.args[1])
+}
+
+func (v *vault) delete(ctx context.Context, ref string) error {
+	r, err := v.resolve(ctx, ref)
+	if failure.KindOf(err) == failure.NotFound {
+		if was, werr := v.wasDeleted(ctx, ref); was || werr != nil {
+			return werr
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return v.remove(ctx, r)
+}
+
+// remove deletes an archive and remembers that for good.
+func (v *vault) remove(ctx context.Context, r catalog.ArchiveRecord) error {
+	p, err := v.open(ctx)
+	if err != nil {
+		return err
+	}
+	err = p.Delete(ctx, []catalog.ArchiveRecord{r}, plain.DeleteOptions{AllowEarly: true}, nil)
+	if errors.Is(err, coldstore.ErrNotFound) { // somebody else has
+		err = v.db.ArchiveDeleted(ctx, v.url, r.ID, v.app.Now())
+	}
+	if err != nil {
+		return err
+	}
+	description := r.Description
+	if r.Name != "" {
+		description = plain.Describe(r.Name)
+	}
+	return v.db.RememberDeleted(ctx, v.url, r.ID, description, v.app.Now())
+}
+
+// wasDeleted says whether an archive that is not known any more was deleted here.
+func (v *vault) wasDeleted(ctx context.Context, ref string) (bool, error) {
+	id, isID := strings.CutPrefix(ref, "id:")
+	if isID {
+		was, err := v.db.WasDeleted(ctx, v.url, id)
+		if was || err != nil {
+			return was, err
+		}
+		r, err := v.db.ArchiveByID(ctx, v.url, id)
+		if failure.KindOf(err) == failure.NotFound {
+			return false, nil
+		}
+		return !r.DeletedAt.IsZero(), err
+	}
+	name := strings.TrimPrefix(ref, "name:")
+	was, err := v.db.WasDeleted(ctx, v.url, "", plain.Describe(name))
+	if was || err != nil || v.lists {
+		return was, err
+	}
+	list, err := v.named(ctx, name) // deleted by other means than this command
+	return len(list) > 0, err
+}
+
+// archiveMultiDelete deletes archives in turn, up to the first that is not known.
+func archiveMultiDelete(ctx context.Context, s *session) error {
+	v, err := s.vault(ctx, s.args.args[0])
+	if err != nil {
+		return err
+	}
+	n := 0
+	for _, ref := range s.args.args[1:] {
+		r, err := v.resolve(ctx, ref)
+		if failure.KindOf(err) == failure.NotFound {
+			if was, werr := v.wasDeleted(ctx, ref); werr != nil {
+				return werr
+			} else if was {
+				continue
+			}
+			return fmt.Errorf("archive %s not found", ref)
+		}
+		if err != nil {
+			return err
+		}
+		s.info("Deleting archive %s", ref)
+		if err := v.remove(ctx, r); err != nil {
+			return err
+		}
+		n++
+	}
+	s.info("%d archives deleted", n)
+	return nil
+}
+
+// writable opens a file that is no regular one, to be written to as it is: a pipe, a terminal. nil: it is
+// a regular file, or not there.
+func writable(file string) (*os.File, error) {
+	info, err := os.Stat(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case info.IsDir():
+		return nil, failure.Errorf(failure.Usage, "%s is a directory", repr(file))
+	case info.Mode().IsRegular():
+		return nil, nil
+	}
+	return os.OpenFile(file, os.O_WRONLY, 0)
+}
+
+// archiveRetrieve gets archives back.
+func archiveRetrieve(ctx context.Context, s *session) error {
+	refs := s.args.args[1:]
+	out, given := s.args.given["-o"]
+	if given && len(refs) > 1 {
+		return errors.New("cannot specify output filename with multi-archive retrieval")
+	}
+	v, err := s.vault(ctx, s.args.args[0])
+	if err != nil {
+		return err
+	}
+	var targets []plain.Target
+	taken := map[string]string{}
+	for _, ref := range refs {
+		r, err := v.resolve(ctx, ref)
+		if err != nil {
+			return err
+		}
+		t := plain.Target{Archive: r, Replace: true, File: out}
+		switch {
+		case out == "-":
+			t.File, t.Out = "", s.env.Stdout
+		case given:
+			f, err := writable(out)
+			if err != nil {
+				return err
+			}
+			if f != nil {
+				defer f.Close() // what was not written was told of by Write
+				t.Out = f
+			}
+		default:
+			t.File = filepath.Base(ref)
+		}
+		if t.File != "" && taken[t.File] != "" {
+			return fmt.Errorf("archives %s and %s would both be written to %s: retrieve them one by one, with -o", repr(taken[t.File]), repr(ref), repr(t.File))
+		}
+		taken[t.File] = ref
+		targets = append(targets, t)
+	}
+	return v.retrieve(ctx, refs, targets)
+}
+
+func (v *vault) retrieve(ctx context.Context, refs []string, targets []plain.Target) error {
+	p, err := v.open(ctx)
+	if err != nil {
+		return err
+	}
+	var done, late bytes.Buffer
+	for i, t := range targets {
+		asked := false
+		var o plain.RetrieveOptions
+		o.Retrieval.Wait = v.s.args.has("--wait") && len(targets) == 1
+		o.Retrieval.Asked = func(coldstore.Retrieval) { asked = true }
+		if o.Retrieval.Poll, err = v.s.poll(); err != nil {
+			return err
+		}
+		err := p.Retrieve(ctx, []plain.Target{t}, o)
+		switch {
+		case err == nil:
+			fmt.Fprintf(&done, "retrieved archive %s\n", repr(refs[i]))
+		case failure.KindOf(err) == failure.NotReady && asked:
+			fmt.Fprintf(&late, "queued retrieval job for archive %s\n", repr(refs[i]))
+		case failure.KindOf(err) == failure.NotReady:
+			fmt.Fprintf(&late, "job still pending for archive %s\n", repr(refs[i]))
+		default:
+			return fmt.Errorf("archive %s: %w", repr(refs[i]), err)
+		}
+	}
+	if late.Len() == 0 {
+		return nil
+	}
+	if v.s.args.has("--wait") { // all are asked for now
+		var o plain.RetrieveOptions
+		o.Retrieval.Wait = true
+		if o.Retrieval.Poll, err = v.s.poll(); err != nil {
+			return err
+		}
+		return p.Retrieve(ctx, targets, o)
+	}
+	if len(targets) == 1 {
+		done.Reset()
+	}
+	return &pending{done.String() + late.String()}
+}
