@@ -70,3 +70,9 @@ func (a *App) AccountNumber(ctx context.Context, region, vault string) (string, 
 	}
 	return number, db.PutAccount(ctx, caller, number)
 }
+
+// ListsLate says whether a vault tells what it has only hours later, so that what it has is known from the catalog.
+func ListsLate(url string) bool {
+	k, err := kindOf(url)
+	return err == nil && k.scheme == glaciervault.Scheme
+}
