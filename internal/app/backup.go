@@ -52,7 +52,8 @@ func (a *App) BackupOptions(ctx context.Context, t Target, warn func(path, reaso
 // DryOptions are BackupOptions for a dry run: nothing is made that does not
 // exist, neither key nor catalog nor vault, but a vault that must exist does.
 func (a *App) DryOptions(ctx context.Context, t Target, warn func(path, reason string)) (backup.Options, error) {
-	if _, err := a.OpenStore(ctx, t.Set.Vault, false); err != nil && t.Set.Vault != a.DefaultVaultURL() {
+	if _, err := a.OpenStore(ctx, t.Set.Vault, false); err != nil && t.Set.Vault != a.DefaultVaultURL() &&
+		!(errors.Is(err, ErrNoVault) && a.templateOf(t.Set.Vault) != nil) {
 		return backup.Options{}, err
 	}
 	db, err := a.Catalog(ctx, false)
@@ -171,6 +172,9 @@ func (a *App) OpenVaultFor(ctx context.Context, set catalog.Set, key *keyfile.Ke
 		return nil, err
 	}
 	store, err := a.OpenStore(ctx, set.Vault, user == "")
+	if v := a.templateOf(set.Vault); errors.Is(err, ErrNoVault) && user == "" && v != nil {
+		store, err = a.makeVault(ctx, set.Vault, v)
+	}
 	if errors.Is(err, ErrNoVault) && user != "" {
 		err = fmt.Errorf("%w; set %s has snapshots there", err, user)
 	}

@@ -78,10 +78,11 @@ func (a *App) Own() []string {
 	own := []string{a.Paths.State, a.Paths.Cache, a.Paths.DefaultVault,
 		a.Paths.Catalog, a.Paths.Catalog + "-wal", a.Paths.Catalog + "-shm", a.Paths.Catalog + "-journal"}
 	for _, v := range a.Config.Vaults {
-		if dir := vaultDir(v.URL); dir != "" {
+		if dir := vaultDir(v.URL); dir != "" && !v.IsTemplate() {
 			own = append(own, dir)
 		}
 	}
+	own = append(own, a.templateDirs()...)
 	// Walks meet real names: where one of ours is reached through a link, both count.
 	for _, p := range own {
 		if real, err := filepath.EvalSymlinks(p); err == nil && real != p {

@@ -146,7 +146,7 @@ func (a *App) VaultURL(nameOrURL string) (string, error) {
 		return a.DefaultVaultURL(), nil
 	}
 	if v := a.Config.Vaults[nameOrURL]; v != nil {
-		return v.URL, nil
+		return a.vaultOf(v)
 	}
 	if !strings.Contains(nameOrURL, ":") {
 		return "", failure.Errorf(failure.NotFound, "there is no vault %q in the config, and it is not a URL (dir:/path)", nameOrURL)
@@ -235,7 +235,10 @@ func opening() transfer.Options { return transfer.Options{Retries: 2} }
 func (a *App) OpenAccount(ctx context.Context, nameOrURL string) (any, error) {
 	url := nameOrURL
 	if v := a.Config.Vaults[nameOrURL]; v != nil {
-		url = v.URL
+		var err error
+		if url, err = a.vaultOf(v); err != nil {
+			return nil, err
+		}
 	}
 	if url == "" {
 		url = a.DefaultVaultURL()

@@ -13,6 +13,11 @@ import (
 
 // backupSet backs up one set of whatever kind, between its hooks, and tells those who want to hear of it.
 func (c *command) backupSet(ctx context.Context, a *app.App, t app.Target, f backupFlags) error {
+	if f.vault == "" {
+		if err := a.KeepVault(ctx, &t); err != nil {
+			return err
+		}
+	}
 	if f.dryRun != "" {
 		return c.backupKind(ctx, a, t, f)
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -80,7 +81,15 @@ func (p *parser) checkVault(v *Vault) {
 		return
 	}
 	u, err := AbsVaultURL(v.URL, p.Home, "")
-	if err == nil && p.CheckVault != nil {
+	if v.IsTemplate() {
+		// Any date does to see that its vaults can be; the one form is theirs, not the template's.
+		if v.URL = u; err == nil {
+			err = v.checkTemplate()
+		}
+		if err == nil && p.CheckVault != nil {
+			_, err = p.CheckVault(v.URLAt(time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)))
+		}
+	} else if err == nil && p.CheckVault != nil {
 		u, err = p.CheckVault(u)
 	}
 	if err != nil {

@@ -43,7 +43,7 @@ type DayRates []units.DayRate
 type Vault struct {
 	Name string `toml:"-"`
 	Line int    `toml:"-"`
-	URL  string `toml:"url"` // absolute, as Options.CheckVault returns it
+	URL  string `toml:"url"` // absolute, as Options.CheckVault returns it; or a template (see IsTemplate)
 }
 
 // Set is a [set.NAME] section.

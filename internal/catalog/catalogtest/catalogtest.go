@@ -70,6 +70,7 @@ func Run(t *testing.T, target Target) {
 		{"Deletions", testDeletions},
 		{"Adopt", testAdopt},
 		{"Items", testItems},
+		{"MadeVaults", testMadeVaults},
 		{"Histories", testHistories},
 	} {
 		t.Run(c.name, func(t *testing.T) {
