@@ -18,6 +18,7 @@ import (
 	"github.com/firn-backup/firn/internal/coldstore"
 	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/keyfile"
+	"github.com/firn-backup/firn/internal/plan"
 )
 
 // maxWorkers bounds the compressing goroutines: each takes some 20 MiB, and a
@@ -99,8 +100,12 @@ func (a *App) options(t Target, key *keyfile.Key, warn func(path, reason string)
 		Workers: min(runtime.GOMAXPROCS(0), maxWorkers), VolumeSize: t.Config.VolumeSize, NoVerify: t.Config.NoVerifyFrames, Checksum: t.Config.Checksum,
 		Now: a.Now, Rand: rand.Reader,
 	}
-	if t.Config.Incrementals != nil {
-		o.Incrementals = *t.Config.Incrementals
+	policy, err := t.Config.PlanPolicy()
+	if err != nil {
+		return o, failure.Wrap(failure.Usage, fmt.Errorf("set %s: %w", t.Set.Name, err))
+	}
+	if policy.Incrementals != plan.NoLimit {
+		o.Incrementals = policy.Incrementals
 		o.Full = o.Incrementals == 0
 	}
 	return o, nil

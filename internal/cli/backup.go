@@ -22,7 +22,7 @@ type backupFlags struct {
 	name, vault        string
 	dryRun             string
 	full, checksum     bool
-	allowEmpty         bool
+	allowEmpty, force  bool
 	exclude, ifPresent []string
 	oneFS, noVerify    bool
 	requireMount       []string
@@ -53,6 +53,7 @@ run has stored is not stored again: the same command goes on.`,
 	fs.BoolVar(&f.full, "full", false, "store everything, as the first snapshot of a new chain")
 	fs.BoolVar(&f.checksum, "checksum", false, "read and hash every file, whatever its size and times say")
 	fs.BoolVar(&f.allowEmpty, "allow-empty", false, "back up a directory that is empty now and was not at the last snapshot")
+	fs.BoolVar(&f.force, "force", false, "back up although the set's min-interval is not over")
 	fs.StringVarP(&f.dryRun, "dry-run", "n", "", "say what would be done; `full`: read, compress and encrypt it all too; nothing is sent or recorded")
 	fs.Lookup("dry-run").NoOptDefVal = "plan"
 	fs.StringArrayVar(&f.exclude, "exclude", nil, "leave out what fits the gitignore `PATTERN`; repeatable")
@@ -93,7 +94,10 @@ func (c *command) backup(cmd *cobra.Command, args []string, f backupFlags) error
 			errs = append(errs, err)
 			break
 		}
-		err := c.backupSet(ctx, a, t, f)
+		early, err := c.tooEarly(ctx, a, t, f)
+		if err == nil && !early {
+			err = c.backupSet(ctx, a, t, f)
+		}
 		if err != nil && len(targets) > 1 {
 			err = fmt.Errorf("set %s: %w", t.Set.Name, err)
 		}
@@ -222,7 +226,7 @@ func (c *command) backupEnd(ctx context.Context, a *app.App, run *app.Run, t app
 		run.Warn("orphan of an abandoned attempt", "archive", o)
 	}
 	if n := len(res.Orphans); n > 0 {
-		c.warn("%s of an attempt that could not go on (paths, excludes, codecs or keys are others now) stay in the vault; firn verify lists them", plural(int64(n), "archive"))
+		c.warn("%s of an attempt that could not go on (paths, excludes, codecs or keys are others now) are still in the vault; firn prune deletes them", plural(int64(n), "archive"))
 	}
 	done := err == nil || failure.KindOf(err) == failure.Partial
 	summary := ""

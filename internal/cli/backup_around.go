@@ -46,7 +46,7 @@ type lastRun struct{ id, summary string }
 func (c *command) backupHooked(ctx context.Context, a *app.App, t app.Target, f backupFlags) error {
 	hooks := t.Config.Hooks
 	if !hooks.HasHooks() {
-		return c.backupKind(ctx, a, t, f)
+		return c.backupThenPrune(ctx, a, t, f)
 	}
 	if t.New { // the lock is the set's
 		set, err := a.AddSet(ctx, t.Set)
@@ -58,7 +58,7 @@ func (c *command) backupHooked(ctx context.Context, a *app.App, t app.Target, f 
 	around := app.Around{Hooks: hooks, Exit: codeOf, Line: func(line string) {
 		c.tell(progress.Event{Kind: progress.Notice, Set: t.Set.Name, Text: line})
 	}}
-	return a.WithHooks(ctx, t.Set, around, func(ctx context.Context) error { return c.backupKind(ctx, a, t, f) })
+	return a.WithHooks(ctx, t.Set, around, func(ctx context.Context) error { return c.backupThenPrune(ctx, a, t, f) })
 }
 
 // codeOf is the exit code that an error stands for; 0 for none.

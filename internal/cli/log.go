@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/firn-backup/firn/internal/app"
+	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/internal/snapshot"
 	"github.com/firn-backup/firn/internal/units"
 )
@@ -85,6 +86,14 @@ type jsonRun struct {
 	Summary string  `json:"summary,omitempty"`
 }
 
+func runJSON(r catalog.Run) jsonRun {
+	j := jsonRun{Run: r.ID, Command: r.Command, Set: r.Set, Started: stampJSON(r.Started), Ended: stampJSON(r.Ended), Summary: r.Summary}
+	if !r.Ended.IsZero() {
+		j.Exit = &r.Exit
+	}
+	return j
+}
+
 func (c *command) listRuns(ctx context.Context, a *app.App, set string, limit int) error {
 	list := []jsonRun{}
 	t := newTable("STARTED", ">TOOK", "COMMAND", "SET", ">EXIT", "RUN", "SUMMARY")
@@ -98,11 +107,10 @@ func (c *command) listRuns(ctx context.Context, a *app.App, set string, limit in
 			return err
 		}
 		for _, r := range runs {
-			j := jsonRun{Run: r.ID, Command: r.Command, Set: r.Set, Started: stampJSON(r.Started), Ended: stampJSON(r.Ended), Summary: r.Summary}
+			j := runJSON(r)
 			took, exit := "-", "-" // running, or killed
 			if !r.Ended.IsZero() {
 				took, exit = units.Clock(r.Ended.Sub(r.Started).Round(time.Second)), strconv.Itoa(r.Exit)
-				j.Exit = &r.Exit
 			}
 			list = append(list, j)
 			t.row(c.stamp(r.Started), took, r.Command, clean(r.Set), exit, r.ID, clean(r.Summary))

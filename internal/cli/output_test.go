@@ -212,7 +212,7 @@ func TestJSONPage(t *testing.T) {
 	for heading, v := range map[string]any{
 		"## Events": jsonEvent{}, "## Snapshots": jsonSnapshot{}, "## Entries": jsonEntry{}, "## Found": jsonFound{},
 		"## Differences": jsonDiff{}, "## Runs": jsonRun{}, "## Vaults": jsonVault{}, "## Syncs": jsonSync{}, "## Emptyings": jsonEmpty{}, "## Jobs": jsonJob{},
-		"## Keys": jsonKey{},
+		"## Keys": jsonKey{}, "## Plans": jsonPlan{}, "## Status": jsonStatus{}, "## Prunings": jsonPrune{},
 	} {
 		_, text, ok := strings.Cut(string(page), heading+"\n")
 		if !ok {

@@ -122,12 +122,15 @@ stores are standard streams: tar, compressed by zstd, encrypted by age.
 	}
 	add("work",
 		newBackup(c),
+		newPrune(c),
 		newRestore(c),
 		newVerify(c),
 		newRecover(c),
 		newAdopt(c),
 	)
 	add("look",
+		newStatus(c),
+		newPlan(c),
 		newSnapshots(c),
 		newLs(c),
 		newFind(c),

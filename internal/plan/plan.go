@@ -99,7 +99,8 @@ type Decision struct {
 	// been no snapshot since. It may be so although a missed run is not caught up, and no snapshot due.
 	Overdue bool
 
-	// TooEarly is set when nothing but Policy.MinInterval stands in the way; until then it does.
+	// TooEarly is set when nothing but Policy.MinInterval stands in the way. TooEarlyUntil is when that is over,
+	// whether a snapshot is due otherwise or not; zero: it is over.
 	TooEarly      bool
 	TooEarlyUntil time.Time
 
@@ -118,6 +119,9 @@ type Decision struct {
 	// Blocked says why nothing may expire now whatever its age. Empty: nothing is in the way.
 	Blocked string
 }
+
+// EarlyNow says whether Policy.MinInterval forbids a snapshot, whether one is due or not.
+func (d *Decision) EarlyNow(now time.Time) bool { return d.TooEarlyUntil.After(now) }
 
 // Expiry is a chain that goes.
 type Expiry struct {
@@ -195,8 +199,8 @@ func (d *Decision) due(now time.Time, p Policy, f *forest) {
 		} else if p.Schedule.IsZero() {
 			d.TooEarly = true
 		}
+		d.TooEarlyUntil = until
 		if d.TooEarly {
-			d.TooEarlyUntil = until
 			d.Reason = fmt.Sprintf("the last snapshot is of %s, and min-interval %s is not over until %s",
 				p.when(last.At), span(p.MinInterval), p.when(until))
 		}

@@ -1,0 +1,227 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/firn-backup/firn/internal/catalog"
+	"github.com/firn-backup/firn/internal/config"
+	"github.com/firn-backup/firn/internal/cost"
+	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/plan"
+	"github.com/firn-backup/firn/internal/prune"
+)
+
+// Planned is a set with what it is to do at a time, and why.
+type Planned struct {
+	Target
+	At        time.Time
+	Policy    plan.Policy
+	Snapshots []catalog.Snapshot // attempts included, by N
+	Decision  plan.Decision
+}
+
+// Snapshot returns one of the set's snapshots by its id.
+func (p *Planned) Snapshot(id string) (catalog.Snapshot, bool) {
+	i := slices.IndexFunc(p.Snapshots, func(s catalog.Snapshot) bool { return s.ID == id })
+	if i < 0 {
+		return catalog.Snapshot{}, false
+	}
+	return p.Snapshots[i], true
+}
+
+// Unfinished is the set's attempt under way, or interrupted, if there is one.
+func (p *Planned) Unfinished() (catalog.Snapshot, bool) {
+	i := slices.IndexFunc(p.Snapshots, func(s catalog.Snapshot) bool { return s.State == catalog.Running })
+	if i < 0 {
+		return catalog.Snapshot{}, false
+	}
+	return p.Snapshots[i], true
+}
+
+// Plan says what the sets that are named, or all of the config file and those made by paths on this machine, would do at a time.
+// Sets that are not in the config file have no schedule, and nothing of them expires. It opens no vault that it can do without.
+func (a *App) Plan(ctx context.Context, names []string, at time.Time) ([]Planned, error) {
+	targets, err := a.plannedTargets(ctx, names)
+	if err != nil {
+		return nil, err
+	}
+	var list []Planned
+	for _, t := range targets {
+		p, err := a.PlanSet(ctx, t, at)
+		if err != nil {
+			return nil, fmt.Errorf("set %s: %w", t.Set.Name, err)
+		}
+		list = append(list, p)
+	}
+	return list, nil
+}
+
+// DueSets are the sets of the config file that are due at a time, by name.
+func (a *App) DueSets(ctx context.Context, at time.Time) ([]Planned, error) {
+	all, err := a.Plan(ctx, slices.Sorted(maps.Keys(a.Config.Sets)), at)
+	return slices.DeleteFunc(all, func(p Planned) bool { return !p.Decision.Due }), err
+}
+
+// PlanSet is Plan for one set. t may be new.
+func (a *App) PlanSet(ctx context.Context, t Target, at time.Time) (Planned, error) {
+	p := Planned{Target: t, At: at, Policy: plan.Policy{Incrementals: plan.NoLimit, Zone: time.Local}}
+	var err error
+	if t.Config != nil {
+		if p.Policy, err = t.Config.PlanPolicy(); err != nil {
+			return p, failure.Wrap(failure.Usage, err)
+		}
+	}
+	db, err := a.Catalog(ctx, false)
+	if err != nil && !errors.Is(err, ErrNoCatalog) {
+		return p, err
+	}
+	if err == nil {
+		if p.Snapshots, err = db.Snapshots(ctx, t.Set.ID); err != nil {
+			return p, err
+		}
+	}
+	h, err := prune.History(ctx, p.Snapshots, a.minDays)
+	if err != nil {
+		return p, err
+	}
+	p.Decision = plan.Decide(at, p.Policy, h, a.PlanRules(ctx, db))
+	return p, nil
+}
+
+func (a *App) plannedTargets(ctx context.Context, names []string) ([]Target, error) {
+	known, err := a.knownSets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := len(names) == 0
+	if all {
+		names = slices.Sorted(maps.Keys(a.Config.Sets))
+	}
+	var list []Target
+	for _, name := range names {
+		if s := a.Config.Sets[name]; s != nil {
+			t, err := a.configured(known, s)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, t)
+			continue
+		}
+		set, err := a.FindSet(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, a.unconfigured(set))
+	}
+	for _, set := range known {
+		if all && set.Host == a.Host && a.Config.Sets[set.Name] == nil {
+			list = append(list, a.unconfigured(set))
+		}
+	}
+	if all && len(list) == 0 {
+		return nil, failure.Errorf(failure.NotFound, "there is no set yet, neither in the config file nor in the catalog")
+	}
+	return list, nil
+}
+
+// unconfigured is a set of the catalog. This host's set of a name in the config file is that one.
+func (a *App) unconfigured(set catalog.Set) Target {
+	t := Target{Set: set, Config: &config.Set{Name: set.Name}}
+	if s := a.Config.Sets[set.Name]; s != nil && set.Host == a.Host {
+		mine := *s
+		t.Config = &mine
+	}
+	return t
+}
+
+// minDays is a vault's minimum storage duration, without asking the vault where it is out of reach.
+func (a *App) minDays(ctx context.Context, url string) (int, error) {
+	if s, err := a.OpenStore(ctx, url, false); err == nil {
+		return s.Traits().MinDays, nil
+	}
+	place, billed := Place(url)
+	if !billed {
+		return 0, nil
+	}
+	t, err := cost.Prices()
+	if err != nil {
+		return 0, err
+	}
+	days, _ := t.MinDays(place.Class)
+	return days, nil
+}
+
+// PlanRules are the rules of vaults for plans: what deleting too early costs. db may be nil.
+func (a *App) PlanRules(ctx context.Context, db *catalog.DB) plan.Rules {
+	return plan.Rules{Fee: func(snaps []plan.Snapshot, at time.Time) (int64, bool) {
+		t, err := cost.Prices()
+		if err != nil || db == nil {
+			return 0, false
+		}
+		var sum cost.Money
+		for _, s := range snaps {
+			place, billed := Place(s.Vault)
+			if !billed {
+				continue
+			}
+			stored := []cost.Stored{}
+			vols, err := db.Volumes(ctx, s.ID)
+			if err != nil {
+				return 0, false
+			}
+			left := s.Size // what is left in the end is the manifest's
+			for _, v := range vols {
+				stored = append(stored, cost.Stored{Bytes: v.Size, Created: s.Stored})
+				left -= v.Size
+			}
+			stored = append(stored, cost.Stored{Bytes: max(left, 0), Created: s.Stored})
+			fee, err := t.EarlyDeletion(place, stored, at)
+			if err != nil {
+				return 0, false
+			}
+			sum = sum.Plus(fee)
+		}
+		return int64(sum), true
+	}}
+}
+
+// PruneOptions are those of pruning a set, which must be locked.
+func (a *App) PruneOptions(ctx context.Context, t Target) (prune.Options, error) {
+	p, err := a.PlanSet(ctx, t, a.Now())
+	if err != nil {
+		return prune.Options{}, err
+	}
+	db, err := a.Catalog(ctx, false)
+	if err != nil {
+		return prune.Options{}, err
+	}
+	return prune.Options{
+		Catalog: db, Set: t.Set, Policy: p.Policy, Rules: a.PlanRules(ctx, db), Now: a.Now,
+		Open: func(ctx context.Context, vault string) (prune.Store, error) { return a.OpenStore(ctx, vault, false) },
+	}, nil
+}
+
+// Alive says whether the process that took a set's lock last is still there. It takes no lock itself, which
+// would be in the way of one that wants it.
+func (a *App) Alive(set catalog.Set) bool {
+	text, err := os.ReadFile(filepath.Join(a.Paths.Locks, set.ID+".lock"))
+	if err != nil {
+		return false
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || pid <= 0 {
+		return false
+	}
+	err = syscall.Kill(pid, 0)
+	return err == nil || errors.Is(err, syscall.EPERM)
+}

@@ -1,0 +1,60 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/firn-backup/firn/internal/app"
+	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/progress"
+	"github.com/firn-backup/firn/internal/units"
+)
+
+// tooEarly says whether the set's min-interval forbids a backup now, and tells the user. What was interrupted
+// goes on at any time.
+func (c *command) tooEarly(ctx context.Context, a *app.App, t app.Target, f backupFlags) (bool, error) {
+	if f.force || t.Config.MinInterval <= 0 {
+		return false, nil
+	}
+	p, err := a.PlanSet(ctx, t, a.Now())
+	if err != nil {
+		return false, err
+	}
+	if _, unfinished := p.Unfinished(); unfinished || !p.Decision.EarlyNow(p.At) {
+		return false, nil
+	}
+	last, _ := lastGood(&p)
+	text := fmt.Sprintf("set %s is not backed up: its last snapshot is of %s, and min-interval %s is not over until %s (--force does it all the same)",
+		t.Set.Name, c.stamp(last.At), units.Duration(p.Policy.MinInterval), c.stamp(p.Decision.TooEarlyUntil))
+	c.tell(progress.Event{Kind: progress.Notice, Set: t.Set.Name, Text: text})
+	return true, nil
+}
+
+// backupThenPrune backs up one set and, once its snapshot is stored, deletes what has expired.
+func (c *command) backupThenPrune(ctx context.Context, a *app.App, t app.Target, f backupFlags) error {
+	err := c.backupKind(ctx, a, t, f)
+	if err != nil && failure.KindOf(err) != failure.Partial || ctx.Err() != nil {
+		return err
+	}
+	return errors.Join(err, c.pruneAfter(ctx, a, t))
+}
+
+// pruneAfter deletes what has expired of a set whose backup is stored.
+func (c *command) pruneAfter(ctx context.Context, a *app.App, t app.Target) error {
+	if !t.Config.PrunesAfterBackup() {
+		return nil
+	}
+	policy, err := t.Config.PlanPolicy()
+	if err != nil || policy.Retention.None() {
+		return err
+	}
+	if t.Set, err = a.FindSet(ctx, t.Set.Name); err != nil {
+		return err
+	}
+	t.New = false
+	if err := c.pruneSet(ctx, a, t, pruneFlags{}, false); err != nil {
+		return failure.Wrap(failure.Partial, fmt.Errorf("the snapshot is stored, but what has expired could not be deleted: %w", err))
+	}
+	return nil
+}
