@@ -49,7 +49,7 @@ func (p *Planned) Unfinished() (catalog.Snapshot, bool) {
 }
 
 // Plan says what the sets that are named, or all of the config file and those made by paths on this machine, would do at a time.
-// Sets that are not in the config file have no schedule, and nothing of them expires. It opens no vault that it can do without.
+// Sets that are not in the config file have no schedule, and nothing of them expires.
 func (a *App) Plan(ctx context.Context, names []string, at time.Time) ([]Planned, error) {
 	targets, err := a.plannedTargets(ctx, names)
 	if err != nil {
@@ -144,12 +144,10 @@ func (a *App) unconfigured(set catalog.Set) Target {
 	return t
 }
 
-// minDays is a vault's minimum storage duration, without asking the vault where it is out of reach.
-func (a *App) minDays(ctx context.Context, url string) (int, error) {
-	if s, err := a.OpenStore(ctx, url, false); err == nil {
-		return s.Traits().MinDays, nil
-	}
-	place, billed := Place(url)
+// minDays is a vault's minimum storage duration by the price table, without opening the vault, which may take keys
+// and the network. Deleting goes by what the vault itself says.
+func (a *App) minDays(_ context.Context, url string) (int, error) {
+	place, billed := Place(url, nil)
 	if !billed {
 		return 0, nil
 	}
@@ -170,9 +168,14 @@ func (a *App) PlanRules(ctx context.Context, db *catalog.DB) plan.Rules {
 		}
 		var sum cost.Money
 		for _, s := range snaps {
-			place, billed := Place(s.Vault)
+			place, billed := Place(s.Vault, nil)
 			if !billed {
 				continue
+			}
+			if place.Region == "" { // the vault itself may know
+				if store, err := a.OpenStore(ctx, s.Vault, false); err == nil {
+					place, _ = Place(s.Vault, store)
+				}
 			}
 			stored := []cost.Stored{}
 			vols, err := db.Volumes(ctx, s.ID)
