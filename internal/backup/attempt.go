@@ -45,7 +45,12 @@ func newRun(ctx context.Context, o *Options) (*run, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !whole {
+		// One that has stored nothing has nothing to go on with, and its date is that of data that nobody has read.
+		stored, err := o.Catalog.CheckpointOf(ctx, p.resume.ID)
+		if err != nil {
+			return nil, err
+		}
+		if !whole || stored.Volume == 0 {
 			p.discard, p.resume = p.resume.ID, nil
 		}
 	}

@@ -124,6 +124,7 @@ stores are standard streams: tar, compressed by zstd, encrypted by age.
 		newBackup(c),
 		newPrune(c),
 		newRestore(c),
+		newRun(c),
 		newVerify(c),
 		newRecover(c),
 		newAdopt(c),

@@ -1,0 +1,137 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/firn-backup/firn/internal/app"
+	"github.com/firn-backup/firn/internal/notify"
+	"github.com/firn-backup/firn/internal/progress"
+	"github.com/firn-backup/firn/internal/snapshot"
+)
+
+func newRun(c *command) *cobra.Command {
+	return &cobra.Command{
+		Use:   "run [SET…]",
+		Short: "Back up what is due now",
+		Long: `Back up, one after another, the sets of the config file that are due by their
+schedules, or those of the ones named that are; then delete what has expired.
+It is meant to be run often, by a timer (firn schedule install): when nothing is
+due it ends at once. One set that fails does not keep the others from being
+backed up; the exit code is that of the worst. firn plan shows what it would do.`,
+		Example: example("firn run", "firn run documents photos"),
+		Args:    cobra.ArbitraryArgs,
+		RunE:    func(cmd *cobra.Command, names []string) error { return c.run(cmd, names) },
+	}
+}
+
+func (c *command) run(cmd *cobra.Command, names []string) error {
+	ctx := cmd.Context()
+	a, err := c.open(cmd)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if a.Config.Sets[name] == nil {
+			return usage("%s: there is no [set.%s] in the config file", name, name)
+		}
+	}
+	if len(names) == 0 {
+		names = slices.Sorted(maps.Keys(a.Config.Sets))
+	}
+	all, err := planned(ctx, a, names)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	var done []string
+	for _, p := range all {
+		if ctx.Err() != nil {
+			break
+		}
+		if !p.Decision.Due {
+			continue
+		}
+		c.talk("%s is due: %s", clean(p.Set.Name), p.Decision.Reason)
+		err := c.backupSet(ctx, a, p.Target, backupFlags{full: p.Decision.Kind == snapshot.Full})
+		state := "done"
+		if err != nil {
+			err = fmt.Errorf("set %s: %w", p.Set.Name, err)
+			state = fmt.Sprintf("exit code %d", codeOf(err))
+		}
+		errs = append(errs, err)
+		done = append(done, p.Set.Name+": "+state)
+	}
+	if ctx.Err() == nil {
+		errs = append(errs, c.tellOverdue(ctx, a, names), c.retireVaults(ctx, a))
+	}
+	c.tell(progress.Event{Kind: progress.Summary, Text: runSummary(all, done, c), Data: jsonRunAll{Due: len(done), Sets: append([]string{}, done...)}})
+	return c.together(errs)
+}
+
+// planned is what sets of the config file would do now.
+func planned(ctx context.Context, a *app.App, names []string) ([]app.Planned, error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	return a.Plan(ctx, names, a.Now())
+}
+
+// jsonRunAll is the data of the last event of firn run. docs/reference/json.md.
+type jsonRunAll struct {
+	Due  int      `json:"due"`
+	Sets []string `json:"sets"`
+}
+
+func runSummary(all []app.Planned, done []string, c *command) string {
+	if len(done) > 0 {
+		return fmt.Sprintf("%s due: %s", plural(int64(len(done)), "set"), clean(strings.Join(done, ", ")))
+	}
+	text := "nothing is due"
+	var first *app.Planned
+	for i := range all {
+		if next := all[i].Decision.Next; !next.IsZero() && (first == nil || next.Before(first.Decision.Next)) {
+			first = &all[i]
+		}
+	}
+	if first != nil {
+		text += fmt.Sprintf("; next is %s, at %s", clean(first.Set.Name), c.stamp(first.Decision.Next))
+	}
+	return text
+}
+
+// tellOverdue tells of sets that are overdue still, each once a day.
+func (c *command) tellOverdue(ctx context.Context, a *app.App, names []string) error {
+	all, err := planned(ctx, a, names)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, p := range all {
+		tell, err := a.OverdueToTell(p.Set.Name, p.Decision.Overdue)
+		errs = append(errs, err)
+		if tell {
+			c.tellOutside(ctx, a, notify.Event{Kind: notify.Overdue, Set: p.Set.Name, At: a.Now(), Code: 1, Summary: p.Decision.Reason})
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// retireVaults removes the vaults of periods that are over, as far as that can be done now.
+func (c *command) retireVaults(ctx context.Context, a *app.App) error {
+	list, err := a.RetireVaults(ctx)
+	for _, r := range list {
+		if r.Gone {
+			c.talk("removed the vault %s, in which nothing was left", r.URL)
+		} else if c.verbose {
+			c.talk("the vault %s is not needed any more and stays for now: %s", r.URL, r.Why)
+		}
+	}
+	return err
+}
