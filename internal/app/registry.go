@@ -102,6 +102,9 @@ func vaultKinds() []vaultKind {
 			return s, nil
 		},
 		dir: func(string) string { return "" },
+		account: func(ctx context.Context, url string, now func() time.Time) (any, error) {
+			return s3glacier.OpenAccount(ctx, url, s3glacier.Options{Now: now})
+		},
 	}}
 }
 
@@ -205,8 +208,11 @@ func (a *App) CreateVault(ctx context.Context, url string) (coldstore.Store, err
 		s, err = k.create(ctx, url, a.Now)
 		return err
 	})
-	if errors.Is(err, coldstore.ErrExists) || errors.Is(err, coldstore.ErrInvalid) {
+	switch {
+	case errors.Is(err, coldstore.ErrExists) || errors.Is(err, coldstore.ErrInvalid):
 		err = failure.Wrap(failure.Usage, err)
+	case errors.Is(err, coldstore.ErrNotFound):
+		err = failure.Wrap(failure.NotFound, err)
 	}
 	return s, err
 }
@@ -215,15 +221,44 @@ func (a *App) CreateVault(ctx context.Context, url string) (coldstore.Store, err
 // than anybody pauses a backup that is to go on.
 const tidyAfter = 7 * 24 * time.Hour
 
-// TidyVault removes from a vault what nobody needs any more, where the vault does
-// not do so itself. Nothing depends on it.
-func (a *App) TidyVault(ctx context.Context, s coldstore.Store) error {
-	dir, ok := s.(*localdir.Store)
-	if !ok {
+// TidyLocal removes from a vault on this machine what nobody needs any more, since such a vault does not
+// do so itself. Nothing depends on it.
+func (a *App) TidyLocal(ctx context.Context, s coldstore.Store) error {
+	if _, ok := s.(*localdir.Store); !ok {
 		return nil
 	}
-	_, err := dir.Tidy(ctx, tidyAfter)
+	_, err := a.TidyVault(ctx, s, tidyAfter)
 	return err
+}
+
+// Tidied tells what TidyVault did.
+type Tidied struct {
+	Uploads int // given up
+	Others  int // leftovers of other kinds, removed
+}
+
+// TidyVault gives up the uploads of a vault that are older than a time, and removes what else interrupted work has left.
+func (a *App) TidyVault(ctx context.Context, s coldstore.Store, olderThan time.Duration) (Tidied, error) {
+	var t Tidied
+	if dir, ok := s.(*localdir.Store); ok {
+		d, err := dir.Tidy(ctx, olderThan)
+		return Tidied{Uploads: d.Uploads, Others: d.Completed + d.Retrievals + d.Leftovers}, err
+	}
+	var old []string
+	err := s.ListUploads(ctx, func(u coldstore.Upload) error {
+		if a.Now().Sub(u.Created) >= olderThan {
+			old = append(old, u.ID)
+		}
+		return nil
+	})
+	for _, id := range old {
+		if err == nil {
+			if err = s.AbortUpload(ctx, id); err == nil {
+				t.Uploads++
+			}
+		}
+	}
+	return t, err
 }
 
 // opening are the attempts at opening a vault: few, so that one that is not there is told of in seconds.

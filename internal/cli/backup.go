@@ -190,13 +190,14 @@ func (c *command) backupTree(ctx context.Context, a *app.App, t app.Target, f ba
 	}
 	o.Store, o.Full, o.Transfer.Parallel = store, o.Full || f.full, f.parallel
 	o.AllowEmpty = f.allowEmpty
-	if store.Traits().Warm {
+	if v := store.Traits(); v.Warm && v.MinPart <= 4<<20 {
 		// Requests cost nothing there, memory and waiting for the disk do.
 		o.Transfer.PartSize = 4 << 20
 		if o.Transfer.Parallel == 0 {
 			o.Transfer.Parallel = 4
 		}
 	}
+	c.warnOfDangers(ctx, store, run.Warn)
 	meter := progress.New(nil)
 	tell, stop := c.watch(t.Set.Name, meter)
 	defer stop()
@@ -210,7 +211,7 @@ func (c *command) backupTree(ctx context.Context, a *app.App, t app.Target, f ba
 		err = cause
 	}
 	if err == nil {
-		if terr := a.TidyVault(ctx, store); terr != nil {
+		if terr := a.TidyLocal(ctx, store); terr != nil {
 			run.Warn("tidy the vault", "error", terr)
 		}
 	}

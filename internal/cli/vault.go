@@ -17,41 +17,35 @@ func newVault(c *command) *cobra.Command {
 		Use:   "vault",
 		Short: "Make, look at, empty and administer vaults",
 		Long: `A vault is a place that keeps archives. A command takes the name of a [vault.NAME]
-of the config file, or a URL: dir:/path, glacier://REGION/VAULT.`,
+of the config file, or a URL: dir:/path, s3://BUCKET/PREFIX, glacier://REGION/VAULT.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: needCommand,
 	}
-	cmd.AddCommand(newVaultCreate(c), newVaultList(c), newVaultShow(c), newVaultDelete(c), newVaultSync(c), newVaultEmpty(c),
+	cmd.AddCommand(newVaultCreate(c), newVaultList(c), newVaultShow(c), newVaultDelete(c), newVaultSync(c), newVaultEmpty(c), newVaultTidy(c),
 		newVaultTag(c), newVaultPolicy(c), newVaultLock(c), newVaultNotify(c), newVaultRetrievalPolicy(c), newVaultCapacity(c))
 	return cmd
 }
 
 func newVaultCreate(c *command) *cobra.Command {
-	return &cobra.Command{
-		Use:     "create VAULT",
-		Short:   "Make a vault",
-		Long:    "Make a vault in a directory that is empty or does not exist.",
-		Example: example("firn vault create dir:/mnt/nas/firn", "firn vault create nas"),
+	force := false
+	cmd := &cobra.Command{
+		Use:   "create VAULT",
+		Short: "Make a vault",
+		Long: `Make a vault: in a directory that is empty or does not exist, or in Amazon Glacier.
+A bucket of S3 must be there already; it is looked at for settings that would lose archives (lifecycle rules),
+and the least permissions that machines need are printed as IAM policies.`,
+		Example: example("firn vault create dir:/mnt/nas/firn", "firn vault create nas", "firn vault create 's3://bucket/laptop?class=DEEP_ARCHIVE'"),
 		Args:    args(1, 1, "one vault"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a, err := c.open(cmd)
 			if err != nil {
 				return err
 			}
-			url, err := a.VaultURL(args[0])
-			if err != nil {
-				return err
-			}
-			if _, err := a.CreateVault(cmd.Context(), url); err != nil {
-				return err
-			}
-			if c.json {
-				return c.document(jsonVault{Name: args[0], URL: url, Exists: true})
-			}
-			c.talk("made %s", url)
-			return nil
+			return c.createVault(cmd.Context(), a, args[0], force)
 		},
 	}
+	cmd.Flags().BoolVar(&force, "force", false, "also where archives would be lost")
+	return cmd
 }
 
 type jsonVault struct {
@@ -65,6 +59,8 @@ type jsonVault struct {
 	AsOf     *string        `json:"as_of,omitempty"`
 	MinDays  int            `json:"minimum_days,omitempty"`
 	Service  *vaultService  `json:"service,omitempty"`
+
+	Inspection *jsonInspection `json:"inspection,omitempty"`
 }
 
 // vaultContent is what a vault holds of one sort.
@@ -80,9 +76,9 @@ func newVaultList(c *command) *cobra.Command {
 		Annotations: lists(),
 		Short:       "List the vaults that are known here, or those of an account",
 		Long: `List the default vault, those of the config file, and those that sets of the catalog go to.
-With a region, or a vault of it, list all vaults that the account has there.`,
-		Example: example("firn vault list", "firn vault list glacier://eu-west-1"),
-		Args:    args(0, 1, "one region at most"),
+With a region, or a vault of it, list all vaults that the account has there; with s3://, its buckets.`,
+		Example: example("firn vault list", "firn vault list glacier://eu-west-1", "firn vault list s3://"),
+		Args:    args(0, 1, "one region or s3:// at most"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a, err := c.open(cmd)
 			if err != nil {
@@ -165,7 +161,7 @@ as the catalog knows it (firn vault sync). Without a vault, the default one.`,
 	}
 }
 
-func (c *command) showVault(ctx context.Context, url string, s coldstore.Lister) error {
+func (c *command) showVault(ctx context.Context, url string, s coldstore.Store) error {
 	var n contents
 	asOf, err := s.List(ctx, func(a coldstore.Archive) error {
 		n.add(a)
@@ -174,10 +170,15 @@ func (c *command) showVault(ctx context.Context, url string, s coldstore.Lister)
 	if err != nil {
 		return err
 	}
+	in, err := c.inspect(ctx, s)
+	if err != nil {
+		return err
+	}
 	if c.json {
-		return c.document(jsonVault{URL: url, Exists: true, Archives: &n.archives, Size: &n.size, Kinds: n.list(), AsOf: stampJSON(asOf), MinDays: s.Traits().MinDays})
+		return c.document(jsonVault{Inspection: inspectionJSON(in), URL: url, Exists: true, Archives: &n.archives, Size: &n.size, Kinds: n.list(), AsOf: stampJSON(asOf), MinDays: s.Traits().MinDays})
 	}
 	c.talk("%s, as of %s", url, c.stamp(asOf))
 	n.print(c.output)
+	c.tellInspection(in, false)
 	return nil
 }

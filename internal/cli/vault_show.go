@@ -40,6 +40,8 @@ func (n *contents) add(a coldstore.Archive) {
 	what := "foreign"
 	if d, ok := manifest.ParseDescription(a.Description); ok {
 		what = d.What
+	} else if d, ok := manifest.ParseName(a.ID); ok { // all that some vaults list
+		what = d.What
 	}
 	k := n.by[what]
 	if k == nil {
@@ -219,6 +221,9 @@ func (c *command) listAccount(ctx context.Context, a *app.App, nameOrURL string)
 // serviceURL is the URL of a vault by its ARN; empty where that is not of the usual form.
 func serviceURL(arn string) string {
 	p := strings.SplitN(arn, ":", 6) // arn:aws:glacier:REGION:ACCOUNT:vaults/NAME
+	if len(p) == 6 && p[2] == "s3" { // arn:aws:s3:::BUCKET
+		return "s3://" + p[5]
+	}
 	if len(p) != 6 || p[2] != "glacier" {
 		return ""
 	}

@@ -191,3 +191,31 @@ type CapacityBuyer interface {
 	// BuyCapacity costs money, each time. If the answer is lost, look at Capacities before repeating it.
 	BuyCapacity(ctx context.Context) (id string, err error)
 }
+
+// Fact is something about the place that a vault is in, for people.
+type Fact struct{ Name, Value string }
+
+// Document is one in a language of the service's: a policy, a rule.
+type Document struct {
+	Name string // "backup-only"
+	For  string // what it is for, one line
+	Text string // JSON
+}
+
+// Inspection is what there is to know of the place that a vault is in.
+type Inspection struct {
+	Facts     []Fact
+	Dangers   []string   // what will, or may, lose archives: one line each, saying what to do
+	Notes     []string   // what may be otherwise than wanted, and what could not be looked at
+	Policies  []Document // the least permissions for machines of each kind
+	Proposals []Document // settings that would be good and are not there
+}
+
+// An Inspector looks at the place that its vault is in: whether its settings go with what a vault promises. It changes nothing.
+type Inspector interface {
+	// Inspect looks at everything. What these credentials may not see becomes a note, and no error.
+	Inspect(ctx context.Context) (Inspection, error)
+	// Dangers looks, with one request, for settings that delete archives: one line each, saying what to
+	// do. Nothing where these credentials may not look.
+	Dangers(ctx context.Context) ([]string, error)
+}

@@ -36,6 +36,7 @@ type View struct {
 	// Margin is how much earlier than AsOf something must have happened to be certainly in the listing: the time
 	// is the service's, and so is the notion of what a listing made at it has in it.
 	Margin time.Duration
+	Terse  bool // the listing tells no descriptions
 	// Fix accepts what the listing says where that contradicts the catalog.
 	Fix bool
 }
@@ -128,6 +129,9 @@ func listed(s catalog.ArchiveState, v View) Verdict {
 		out.Finding, out.Reason = Returned, "it was deleted here at "+stamp(was.DeletedAt)+", and is still there"
 	}
 	a := *s.Listed
+	if v.Terse && a.Description == "" {
+		a.Description = was.Description
+	}
 	unknown := was.Size == 0 // only its deletion is known
 	hashes := !was.TreeHash.IsZero() && !a.TreeHash.IsZero() && was.TreeHash != a.TreeHash
 	if !unknown && (was.Size != a.Size || hashes) {

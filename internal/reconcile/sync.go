@@ -125,7 +125,7 @@ func Sync(ctx context.Context, o Options) (Result, error) {
 	if err := r.expect(ctx); err != nil {
 		return r.res, err
 	}
-	r.view = View{Vault: o.Vault, AsOf: asOf, Taken: o.Now(), Margin: margin(o.Store.Traits()), Fix: o.Fix}
+	r.view = View{Vault: o.Vault, AsOf: asOf, Taken: o.Now(), Margin: margin(o.Store.Traits()), Terse: o.Store.Traits().Terse, Fix: o.Fix}
 	err = l.Compare(ctx, func(s catalog.ArchiveState) error {
 		if err := r.one(ctx, s); err != nil {
 			return err

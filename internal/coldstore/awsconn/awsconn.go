@@ -22,6 +22,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
 	"github.com/aws/aws-sdk-go-v2/credentials/ssocreds"
 	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/logging"
 )
 
 // StallTimeout is how long a connection may stand still, in both directions, before it
@@ -37,7 +38,10 @@ type Options struct {
 
 // Load reads the AWS configuration. Its credentials' errors are *CredentialsError, and it does not retry.
 func Load(ctx context.Context, o Options) (aws.Config, error) {
-	load := []func(*config.LoadOptions) error{config.WithHTTPClient(newHTTPClient())}
+	load := []func(*config.LoadOptions) error{
+		config.WithHTTPClient(newHTTPClient()),
+		config.WithLogger(logging.Nop{}), // the SDK would write to stderr, past all that watches what is said
+	}
 	if o.Region != "" {
 		load = append(load, config.WithRegion(o.Region))
 	}

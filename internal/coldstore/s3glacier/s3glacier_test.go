@@ -2,18 +2,25 @@ package s3glacier_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/firn-backup/firn/internal/coldstore"
 	"github.com/firn-backup/firn/internal/coldstore/s3glacier"
 	"github.com/firn-backup/firn/internal/coldstore/storetest"
 	"github.com/firn-backup/firn/internal/transfer"
 	"github.com/firn-backup/firn/test/s3proxy"
+	"github.com/firn-backup/firn/test/s3server"
 	"github.com/firn-backup/firn/treehash"
 )
 
@@ -179,22 +186,19 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// The least that a machine needs that only backs up: it neither reads nor deletes.
-const backupOnly = `{"Version":"2012-10-17","Statement":[
- {"Effect":"Allow","Action":["s3:ListBucket","s3:ListBucketMultipartUploads"],"Resource":"arn:aws:s3:::BUCKET"},
- {"Effect":"Allow","Action":["s3:PutObject","s3:AbortMultipartUpload","s3:ListMultipartUploadParts"],"Resource":"arn:aws:s3:::BUCKET/a/vault/*"}]}`
-
+// With the policy that is printed for it, a machine backs up, settles and gives up uploads, and neither reads nor deletes.
 func TestBackupOnly(t *testing.T) {
 	t.Parallel()
 	w := motoWorld(t, "", s3proxy.Options{CompleteOnce: true})
-	p, err := s3proxy.ParsePolicy(strings.ReplaceAll(backupOnly, "BUCKET", w.bucket()))
-	must(t, err)
-	w.Proxy.SetPolicy(p)
+	w.hold(t, "backup-only")
 	s := w.store(t)
+	if dangers, err := s.Dangers(t.Context()); err != nil || len(dangers) != 0 {
+		t.Errorf("dangers that it may not look for: %v, %v", dangers, err)
+	}
 	data := storetest.Bytes(9<<20, 2)
 	w.Proxy.SetPlan(s3proxy.Nth("CompleteMultipartUpload", 0, s3proxy.DropAfter))
 	u := transfer.NewUpload(t.Context(), s, coldstore.NewArchive{Name: "set/a"}, transfer.Options{PartSize: 8 << 20, Sleep: noSleep})
-	_, err = u.Write(data)
+	_, err := u.Write(data)
 	must(t, err)
 	_, err = u.Complete(t.Context(), nil)
 	must(t, err)
@@ -211,3 +215,180 @@ func TestBackupOnly(t *testing.T) {
 }
 
 func noSleep(context.Context, time.Duration) error { return nil }
+
+// hold holds clients to a policy that the vault prints.
+func (w *world) hold(t testing.TB, names ...string) {
+	t.Helper()
+	in, err := w.store(t).Inspect(t.Context())
+	must(t, err)
+	var statements []json.RawMessage
+	for _, d := range in.Policies {
+		if slices.Contains(names, d.Name) {
+			var doc struct{ Statement []json.RawMessage }
+			must(t, json.Unmarshal([]byte(d.Text), &doc))
+			statements = append(statements, doc.Statement...)
+		}
+	}
+	text, err := json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": statements})
+	must(t, err)
+	p, err := s3proxy.ParsePolicy(string(text))
+	must(t, err)
+	w.Proxy.SetPolicy(p)
+}
+
+// With that for restores, a machine finds, restores and reads, and stores nothing; with that for deletion it deletes.
+func TestRestoreAndDeletePolicies(t *testing.T) {
+	t.Parallel()
+	w := motoWorld(t, "", s3proxy.Options{})
+	put(t, w.store(t), "set/a", []byte("hello"))
+	w.hold(t, "restore")
+	s := w.store(t)
+	r, err := s.RequestRetrieval(t.Context(), "set/a", coldstore.Range{}, coldstore.RetrievalOptions{})
+	must(t, err)
+	w.clock.advance(13 * time.Hour)
+	r, err = s.CheckRetrieval(t.Context(), r.Token)
+	must(t, err)
+	rc, err := s.OpenRetrieved(t.Context(), r, 1, 3)
+	must(t, err)
+	if got, err := io.ReadAll(rc); err != nil || string(got) != "ell" {
+		t.Errorf("%q, %v", got, err)
+	}
+	_, err = s.PutWhole(t.Context(), coldstore.NewArchive{Name: "b"}, []byte("x"), treehash.Sum([]byte("x")), nil)
+	if err == nil || !strings.Contains(err.Error(), "may not do s3:PutObject on arn:aws:s3:::"+w.bucket()+"/a/vault/*") {
+		t.Errorf("store: %v", err)
+	}
+	w.Proxy.SetPolicy(nil)
+	w.hold(t, "delete")
+	must(t, w.store(t).Delete(t.Context(), "set/a"))
+}
+
+// In a bucket with versions an archive is deleted with all of them, or it is said that it is not.
+func TestVersions(t *testing.T) {
+	t.Parallel()
+	w := motoWorld(t, "", s3proxy.Options{})
+	c := w.server.Client("")
+	bucket := w.bucket()
+	_, err := c.PutBucketVersioning(t.Context(), &s3.PutBucketVersioningInput{Bucket: &bucket, VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatusEnabled}})
+	must(t, err)
+	s := w.store(t)
+	versions := func() int {
+		out, err := c.ListObjectVersions(t.Context(), &s3.ListObjectVersionsInput{Bucket: &bucket})
+		must(t, err)
+		return len(out.Versions) + len(out.DeleteMarkers)
+	}
+	put(t, s, "set/a", []byte("one"))
+	must(t, s.Delete(t.Context(), "set/a"))
+	if n := versions(); n != 0 {
+		t.Errorf("%d versions are left", n)
+	}
+	put(t, s, "set/a", []byte("two")) // the name is free again
+	p, err := s3proxy.ParsePolicy(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["s3:ListBucket","s3:DeleteObject"],"Resource":"*"}]}`)
+	must(t, err)
+	w.Proxy.SetPolicy(p)
+	if err := s.Delete(t.Context(), "set/a"); !errors.Is(err, coldstore.ErrUnsupported) || !strings.Contains(err.Error(), "s3:DeleteObjectVersion") {
+		t.Errorf("where only markers may be made: %v", err)
+	}
+}
+
+// What is locked is kept, and it is said why.
+func TestLock(t *testing.T) {
+	t.Parallel()
+	w := motoWorld(t, "", s3proxy.Options{})
+	c := w.server.Client("")
+	bucket := w.bucket() + "-lock"
+	_, err := c.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &bucket, ObjectLockEnabledForBucket: aws.Bool(true)})
+	must(t, err)
+	unlocked := w.url + "&lock=COMPLIANCE&lock-days=30"
+	w.url = strings.Replace(unlocked, w.bucket(), bucket, 1)
+	s := w.store(t)
+	put(t, s, "set/a", []byte("one"))
+	key := "a/vault/set/a"
+	h, err := c.HeadObject(t.Context(), &s3.HeadObjectInput{Bucket: &bucket, Key: &key})
+	must(t, err)
+	if h.ObjectLockMode != types.ObjectLockModeCompliance || h.ObjectLockRetainUntilDate.Sub(w.clock.time()) < 29*24*time.Hour {
+		t.Errorf("%v until %v", h.ObjectLockMode, h.ObjectLockRetainUntilDate)
+	}
+	if h.Metadata["firn-description"] != "of set/a" || h.Metadata["firn-tree-hash"] != treehash.Sum([]byte("one")).String() || h.StorageClass != "DEEP_ARCHIVE" {
+		t.Errorf("%v, %v", h.Metadata, h.StorageClass)
+	}
+	if err := s.Delete(t.Context(), "set/a"); err == nil || !strings.Contains(err.Error(), "locked") {
+		t.Errorf("delete: %v", err)
+	}
+	w.url = unlocked
+	in, err := w.store(t).Inspect(t.Context())
+	must(t, err)
+	if len(in.Dangers) != 1 || !strings.Contains(in.Dangers[0], "no Object Lock") {
+		t.Errorf("%v", in.Dangers)
+	}
+}
+
+// Lifecycle rules that delete are found, those of others' objects are not.
+func TestDangers(t *testing.T) {
+	t.Parallel()
+	w := motoWorld(t, "", s3proxy.Options{})
+	c := w.server.Client("")
+	bucket := w.bucket()
+	days := func(n int32) *types.LifecycleExpiration { return &types.LifecycleExpiration{Days: &n} }
+	rule := func(id, prefix string, on bool) types.LifecycleRule {
+		status := types.ExpirationStatusDisabled
+		if on {
+			status = types.ExpirationStatusEnabled
+		}
+		return types.LifecycleRule{ID: &id, Status: status, Filter: &types.LifecycleRuleFilter{Prefix: &prefix}, Expiration: days(10)}
+	}
+	tagged := rule("tagged", "", true)
+	tagged.Filter = &types.LifecycleRuleFilter{Tag: &types.Tag{Key: aws.String("a"), Value: aws.String("b")}}
+	_, err := c.PutBucketLifecycleConfiguration(t.Context(), &s3.PutBucketLifecycleConfigurationInput{Bucket: &bucket, LifecycleConfiguration: &types.BucketLifecycleConfiguration{
+		Rules: []types.LifecycleRule{rule("all", "", true), rule("part", "a/vault/docs", true), rule("above", "a/", true), rule("off", "", false), rule("other", "a/vaults", true), tagged},
+	}})
+	must(t, err)
+	got, err := w.store(t).Dangers(t.Context())
+	must(t, err)
+	text := strings.Join(got, "\n")
+	for _, name := range []string{"all", "part", "above"} {
+		if !strings.Contains(text, "rule "+name+" of bucket") {
+			t.Errorf("%s is not found: %s", name, text)
+		}
+	}
+	if len(got) != 3 {
+		t.Errorf("%s", text)
+	}
+}
+
+// Errors say in one line what to do.
+func TestErrors(t *testing.T) {
+	t.Parallel()
+	w := motoWorld(t, "", s3proxy.Options{Region: s3server.Region})
+	at := func(old, now string) string { return strings.Replace(w.url, old, now, 1) }
+	for what, c := range map[string]struct {
+		url, want string
+		kind      error
+	}{
+		"wrong region": {at("region=us-east-1", "region=eu-west-1"), "is in region us-east-1 and not in eu-west-1: write region=us-east-1", nil},
+		"no bucket":    {at(w.bucket(), "nobody-has-this"), "there is no bucket nobody-has-this", coldstore.ErrNotFound},
+		"no server":    {"s3://bucket/x?endpoint=http%3A%2F%2F127.0.0.1%3A1", "no answer", coldstore.ErrTemporary},
+	} {
+		_, err := s3glacier.OpenTest(t.Context(), c.url, s3glacier.Options{}, w.server.AccessKey, w.server.SecretKey)
+		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") || c.kind != nil && !errors.Is(err, c.kind) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if c.kind == nil && errors.Is(err, coldstore.ErrNotFound) {
+			t.Errorf("%s: taken for a vault that is not there", what)
+		}
+	}
+	// A region that nobody names is found out.
+	s, err := s3glacier.OpenTest(t.Context(), at("region=us-east-1&", ""), s3glacier.Options{}, w.server.AccessKey, w.server.SecretKey)
+	if err != nil || s.Region() != "us-east-1" {
+		t.Errorf("%v", err)
+	}
+	// Signatures that another server looks at.
+	v := behind(t, versity, s3proxy.Options{}, "&class=STANDARD")
+	_, err = s3glacier.OpenTest(t.Context(), v.url, s3glacier.Options{}, v.server.AccessKey, "wrong")
+	if err == nil || !strings.Contains(err.Error(), "the secret access key is wrong") || strings.Contains(err.Error(), "wrong\"") {
+		t.Errorf("wrong secret: %v", err)
+	}
+	_, err = s3glacier.OpenTest(t.Context(), v.url, s3glacier.Options{}, "unknown", "wrong")
+	if err == nil || !strings.Contains(err.Error(), "access key is not known") {
+		t.Errorf("wrong key: %v", err)
+	}
+}

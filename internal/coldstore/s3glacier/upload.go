@@ -175,7 +175,9 @@ func (s *Store) putPart(ctx context.Context, id string, off int64, data []byte, 
 	p := part{size: int64(len(data)), hash: hash}
 	if !s.plain() {
 		sum := crc64nvme.Checksum(data)
-		p.crc, in.ChecksumCRC64NVME = &sum, crcText(sum)
+		p.crc, in.ChecksumCRC64NVME, in.ChecksumAlgorithm = &sum, crcText(sum), types.ChecksumAlgorithmCrc64nvme
+	} else if s.l.lock != "" {
+		in.ContentMD5 = md5Text(data)
 	}
 	out, err := s.c.UploadPart(ctx, in, s.signing(data, hash))
 	if err != nil {

@@ -153,7 +153,7 @@ func (l *location) set(name, v string) (known bool, why string) {
 			why = "AES256, aws:kms or aws:kms:dsse"
 		}
 	case "kms-key":
-		l.kmsKey, why = v, unless(matches(`^[A-Za-z0-9:/_-]{1,2048}$`, v), "that cannot be the name of a key")
+		l.kmsKey, why = v, unless(matches(`^[A-Za-z0-9:/_-]{1,512}$`, v), "that cannot be the name of a key")
 	case "lock":
 		l.lock = types.ObjectLockMode(strings.ToUpper(v))
 		why = unless(slices.Contains(l.lock.Values(), l.lock), "GOVERNANCE or COMPLIANCE")

@@ -2,14 +2,16 @@ package s3glacier
 
 import (
 	"context"
-	"crypto/md5" //nolint:gosec // S3's ETag is one
+	"crypto/md5" // S3's ETag is one
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/minio/crc64nvme"
 
 	"github.com/firn-backup/firn/internal/coldstore"
@@ -50,7 +52,9 @@ func (s *Store) PutWhole(ctx context.Context, a coldstore.NewArchive, data []byt
 	}
 	crc := crcText(crc64nvme.Checksum(data))
 	if !s.plain() {
-		in.ChecksumCRC64NVME = crc
+		in.ChecksumCRC64NVME, in.ChecksumAlgorithm = crc, types.ChecksumAlgorithmCrc64nvme
+	} else if s.l.lock != "" {
+		in.ContentMD5 = md5Text(data) // which is what locks want without a checksum
 	}
 	signed := sign(awsconn.SignAs(sum))
 	out, err := s.c.PutObject(ctx, in, signed)
@@ -66,6 +70,12 @@ func (s *Store) PutWhole(ctx context.Context, a coldstore.NewArchive, data []byt
 	}
 	s.status.forget(a.Name)
 	return coldstore.Archive{ID: a.Name, Description: a.Description, Size: int64(len(data)), TreeHash: hash, Created: now}, nil
+}
+
+func md5Text(data []byte) *string {
+	sum := md5.Sum(data)
+	t := base64.StdEncoding.EncodeToString(sum[:])
+	return &t
 }
 
 // notPut finds out whether what was refused is there already, of the same bytes, and whose answer was lost.
@@ -85,7 +95,7 @@ func (s *Store) notPut(ctx context.Context, name string, data []byte, err error)
 	case ferr != nil:
 		return o, ferr
 	}
-	sum := md5.Sum(data) //nolint:gosec // see above
+	sum := md5.Sum(data)
 	_, lost := s.lost.get(name)
 	switch etag := strings.Trim(o.etag, `"`); {
 	case o.size == int64(len(data)) && etag == hex.EncodeToString(sum[:]):
