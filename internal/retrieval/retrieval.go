@@ -19,6 +19,7 @@ import (
 	"github.com/firn-backup/firn/internal/cost"
 	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/transfer"
+	"github.com/firn-backup/firn/internal/units"
 )
 
 // Journal is where retrievals are remembered between runs.
@@ -256,7 +257,7 @@ func (d *Desk) Ready(ctx context.Context) error {
 			return nil
 		}
 		if !d.o.Wait {
-			return failure.Errorf(failure.NotReady, "%d of %d retrievals are not ready yet", len(d.pending), d.all)
+			return failure.Errorf(failure.NotReady, "not ready yet: %d of %s", len(d.pending), units.Count(d.all, "retrieval"))
 		}
 		if err := d.o.Transfer.Sleep(ctx, pause); err != nil {
 			return err

@@ -4,6 +4,7 @@ import datetime
 import hashlib
 import io
 import json
+import os
 import unittest
 
 import boto3
@@ -11,12 +12,15 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.utils import calculate_tree_hash
 
+import adapters
 from harness import ACCOUNT, KEY, MIB, SECRET, Server, mod251, rows
 
 DAY1, DAY2, DAY3, DAY4 = ("2026-03-0%dT01:00:00Z" % d for d in (2, 3, 4, 5))
 
 
 def client(server, retries=1, secret=SECRET, key=KEY, **kw):
+    if os.environ.get("CONFORMANCE_CLIENT"):
+        return adapters.make(server, key, secret, retries)
     return boto3.client("glacier", endpoint_url=server.url, region_name="us-east-1", aws_access_key_id=key,
                         aws_secret_access_key=secret, config=Config(retries={"total_max_attempts": retries, "mode": "standard"}), **kw)
 
@@ -167,7 +171,8 @@ class Archives(Case):
     def test_refused(self):  # [18] [19] [20] [22]
         self.invalid(self.c.upload_archive, vaultName=self.v, body=b"abc", checksum="0" * 64, message="Checksum mismatch: expected 000")
         self.invalid(self.c.upload_archive, vaultName=self.v, body=b"abc", checksum="nonsense")
-        self.invalid(self.c.upload_archive, vaultName=self.v, body=b"")
+        # The SDK for Go sends an empty hash of an empty body.
+        self.refused(400, getattr(self.c, "empty_body", "InvalidParameterValueException"), self.c.upload_archive, vaultName=self.v, body=b"")
         d = "".join(chr(0x21 + i % 94) for i in range(1024))
         self.assertEqual(self.retrieve(self.up(b"x", d)["archiveId"])["archiveDescription"], d)
         self.invalid(self.up, data=b"x", description=d + "x")

@@ -26,6 +26,7 @@ class Server:
     """firn serve glacier on a root of its own, with a clock that a test sets."""
 
     def __init__(self, *args, keys=True, clock="2026-03-01T00:00:00Z"):
+        self.children = []  # clients of it
         self.dir = tempfile.mkdtemp(prefix="conformance-")
         self.args = ["serve", "glacier", "--root", os.path.join(self.dir, "root"), "--listen", "127.0.0.1:0",
                      "--account", ACCOUNT, "--access-log", os.path.join(self.dir, "log"), *args]
@@ -62,6 +63,10 @@ class Server:
         self.start()
 
     def close(self):
+        for c in self.children:
+            c.stdin.close()
+            c.wait()
+            c.stdout.close()
         self.child.terminate()
         code = self.child.wait(timeout=60)
         self.child.stdout.close()
