@@ -100,8 +100,11 @@ func New(o Options) *Desk {
 	if o.Transfer.Sleep == nil {
 		o.Transfer.Sleep = sleep
 	}
-	if o.Read != nil && o.Store != nil {
-		o.Store = counted{o.Store, o.Read}
+	if o.Store != nil {
+		if o.Read == nil {
+			o.Read = func(int64) {}
+		}
+		o.Store = watched{o.Store, o}
 	}
 	return &Desk{o: o, pending: map[string]coldstore.Retrieval{}, sizes: map[string]int64{}}
 }
@@ -358,18 +361,22 @@ func Explain(err error) error {
 	return err
 }
 
-// counted counts what is read.
-type counted struct {
+// watched counts what is read, and forgets a retrieval that the vault did not keep as long as it had said: the
+// next run asks anew, and does not believe until that time that it is there.
+type watched struct {
 	coldstore.Retriever
-	read func(int64)
+	o Options
 }
 
-func (c counted) OpenRetrieved(ctx context.Context, r coldstore.Retrieval, off, size int64) (io.ReadCloser, error) {
-	rc, err := c.Retriever.OpenRetrieved(ctx, r, off, size)
+func (w watched) OpenRetrieved(ctx context.Context, r coldstore.Retrieval, off, size int64) (io.ReadCloser, error) {
+	rc, err := w.Retriever.OpenRetrieved(ctx, r, off, size)
+	if errors.Is(err, coldstore.ErrExpired) && w.o.Journal != nil {
+		err = errors.Join(err, w.o.Journal.DropRetrieval(ctx, w.o.Vault, r.Token))
+	}
 	if err != nil {
 		return nil, err
 	}
-	return &countedReader{rc, c.read}, nil
+	return &countedReader{rc, w.o.Read}, nil
 }
 
 type countedReader struct {

@@ -17,6 +17,7 @@ import (
 	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/retrieval"
 	"github.com/firn-backup/firn/internal/transfer"
+	"github.com/firn-backup/firn/treehash"
 )
 
 var ctx = context.Background()
@@ -27,6 +28,7 @@ type vault struct {
 	asked []string
 	made  map[string]coldstore.Retrieval
 	fail  []error // of the next calls
+	lost  bool    // nothing is readable, whatever was said
 }
 
 func (v *vault) failing() error {
@@ -67,6 +69,9 @@ func (v *vault) CheckRetrieval(_ context.Context, token string) (coldstore.Retri
 }
 
 func (v *vault) OpenRetrieved(context.Context, coldstore.Retrieval, int64, int64) (io.ReadCloser, error) {
+	if v.lost {
+		return nil, coldstore.ErrExpired
+	}
 	return io.NopCloser(strings.NewReader("")), nil
 }
 
@@ -142,6 +147,34 @@ func TestAsksOnceAndGoesOn(t *testing.T) {
 	ask("a", r(1000, 1), false) // what fits nothing and is long over is forgotten
 	if len(v.asked) != 5 || len(j) != 1 {
 		t.Errorf("asked %q, journal %v", v.asked, j)
+	}
+}
+
+// reads is a cipher of nothing.
+type reads struct{ codec.Decryptor }
+
+func (reads) Decrypt(src io.Reader) (io.Reader, error) {
+	_, err := io.ReadAll(src)
+	return src, err
+}
+
+// A copy that was not kept as long as the vault had said is asked for anew by the next run.
+func TestKeptTooShort(t *testing.T) {
+	v, j := &vault{now: time.Unix(1e9, 0), made: map[string]coldstore.Retrieval{}, lost: true}, journal{}
+	for i, want := range []int{1, 1, 2} {
+		d := desk(v, j, func(o *retrieval.Options) {
+			o.Codecs.Decryptor = func(string) (codec.Decryptor, codec.Geometry, error) { return reads{}, codec.Geometry{}, nil }
+		})
+		rt, err := d.Ask(ctx, "a", coldstore.Range{})
+		if err != nil || len(v.asked) != want {
+			t.Fatalf("run %d: %v, asked %q", i, err, v.asked)
+		}
+		if v.now = v.now.Add(2 * time.Hour); !rt.Ready {
+			continue
+		}
+		if _, err := d.OpenWhole(ctx, rt, 1, treehash.Hash{}, "none", "none"); !errors.Is(err, coldstore.ErrExpired) {
+			t.Errorf("read: %v", err)
+		}
 	}
 }
 
