@@ -21,17 +21,40 @@ func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == "glacier" { // a link to the copy that scripts run as firn
 		main()
 	}
-	testscript.Main(m, map[string]func(){"firn": main})
+	testscript.Main(withServers{m}, map[string]func(){"firn": main, "s3firn": s3firn})
+}
+
+// withServers are all tests, and the end of the servers that they started.
+type withServers struct{ m *testing.M }
+
+func (w withServers) Run() int {
+	defer func() {
+		if s, err := moto(); err == nil {
+			s.Stop()
+		}
+		if s, err := versity(); err == nil {
+			s.Stop()
+			os.RemoveAll(filepath.Dir(s.Root))
+		}
+	}()
+	return w.m.Run()
 }
 
 // TestScript runs every script of testdata/script against the real program,
 // each with a home of its own. $HOME is $WORK/home. `exits N command…` demands
 // an exit code; `glacier` starts a service that speaks Amazon Glacier's API; `sqlite FILE SCRIPT` runs
-// SQL on a database, as other programs leave one.
+// SQL on a database, as other programs leave one; `archives` touches a vault behind Firn's back. Some run once more on vaults in S3.
 func TestScript(t *testing.T) {
 	t.Parallel()
-	testscript.Run(t, testscript.Params{
+	testscript.Run(t, params())
+}
+
+func params() testscript.Params {
+	return testscript.Params{
 		Dir: filepath.Join("testdata", "script"),
+		Condition: func(cond string) (bool, error) {
+			return false, known(cond)
+		},
 		Setup: func(e *testscript.Env) error {
 			home := filepath.Join(e.WorkDir, "home")
 			for _, v := range [][2]string{
@@ -51,10 +74,10 @@ func TestScript(t *testing.T) {
 			e.Setenv("PATH", bin+string(filepath.ListSeparator)+e.Getenv("PATH"))
 			return os.MkdirAll(home, 0o700)
 		},
-		Cmds:                map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits, "glacier": glacier, "sqlite": sqlite},
+		Cmds:                map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits, "glacier": glacier, "sqlite": sqlite, "archives": archives},
 		RequireExplicitExec: false,
 		RequireUniqueNames:  true,
-	})
+	}
 }
 
 // glacier starts the server of firn serve glacier in this process, on $WORK/service, and points the
@@ -94,6 +117,10 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
+	if want == 75 {
+		ts.Setenv(envOnce, "1")
+		defer ts.Setenv(envOnce, "")
+	}
 	err = ts.Exec(args[1], args[2:]...)
 	got := 0
 	if e := (*exec.ExitError)(nil); errors.As(err, &e) {

@@ -62,6 +62,8 @@ type Proxy struct {
 	plan    Plan
 	policy  *Policy
 	moved   time.Duration
+	set     bool // the clock was
+	hidden  map[string]bool
 	calls   []Call
 	objects map[string]*object // by bucket/key; only with Classes
 	uploads map[string]*upload // by id; only with Classes
@@ -81,7 +83,7 @@ func New(o Options) *Proxy {
 		o.Delay = ServiceDelay
 	}
 	return &Proxy{
-		o: o, plan: o.Plan.locked(), policy: o.Policy, objects: map[string]*object{}, uploads: map[string]*upload{},
+		o: o, plan: o.Plan.locked(), policy: o.Policy, hidden: map[string]bool{}, objects: map[string]*object{}, uploads: map[string]*upload{},
 		transport: &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64},
 	}
 }
@@ -114,6 +116,22 @@ func (p *Proxy) Advance(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.moved += d
+}
+
+// SetClock sets the proxy's clock to a time, from which it goes on as Options.Now does; the clock never goes back, but for the first time.
+func (p *Proxy) SetClock(at time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.set || p.now().Before(at) {
+		p.set, p.moved = true, at.Sub(p.o.Now())
+	}
+}
+
+// Hide has a bucket not exist, or exist again with all that was in it.
+func (p *Proxy) Hide(bucket string, hidden bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.hidden[bucket] = hidden
 }
 
 // Calls are all requests since the start, or since Forget.
@@ -212,6 +230,13 @@ func (p *Proxy) refused(x *exchange, policy *Policy) bool {
 		x.fail(http.StatusMovedPermanently, "PermanentRedirect",
 			"The bucket you are attempting to access must be addressed using the specified endpoint. Please send all future requests to this endpoint.",
 			"Endpoint", "s3."+p.o.Region+".amazonaws.com", "Bucket", x.call.Bucket)
+		return true
+	}
+	p.mu.Lock()
+	hidden := p.hidden[x.call.Bucket]
+	p.mu.Unlock()
+	if hidden {
+		x.fail(http.StatusNotFound, "NoSuchBucket", "The specified bucket does not exist", "BucketName", x.call.Bucket)
 		return true
 	}
 	for _, action := range permissions(x.call.Operation, x.r) {
@@ -363,8 +388,8 @@ func (p *Proxy) ask(x *exchange) (*http.Response, error) {
 	return p.transport.RoundTrip(out)
 }
 
-// control is for tests in another process: POST /-/advance?by=4h moves the clock, and /-/calls tells of all
-// calls.
+// control is for tests in another process: /-/advance?by=4h and /-/clock?at=TIME move the clock, /-/away?bucket=B and
+// /-/back?bucket=B hide a bucket and show it again, and /-/calls tells of all calls.
 func (p *Proxy) control(w http.ResponseWriter, r *http.Request, command string) {
 	switch command {
 	case "advance":
@@ -374,6 +399,15 @@ func (p *Proxy) control(w http.ResponseWriter, r *http.Request, command string) 
 			return
 		}
 		p.Advance(d)
+	case "clock":
+		at, err := time.Parse(time.RFC3339, r.FormValue("at"))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		p.SetClock(at)
+	case "away", "back":
+		p.Hide(r.FormValue("bucket"), command == "away")
 	case "calls":
 		_ = json.NewEncoder(w).Encode(p.Calls()) // the client may be gone
 	default:
