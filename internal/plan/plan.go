@@ -159,7 +159,7 @@ func Decide(now time.Time, p Policy, h []Snapshot, r Rules) Decision {
 	var d Decision
 	d.kind(p, f)
 	d.due(now, p, f)
-	d.retain(now, p, h, r)
+	d.retain(now, p, f, h, r)
 	return d
 }
 

@@ -7,8 +7,7 @@ import (
 )
 
 // retain fills what expires and what stays.
-func (d *Decision) retain(now time.Time, p Policy, h []Snapshot, r Rules) {
-	f := grow(h, p.ByDate)
+func (d *Decision) retain(now time.Time, p Policy, f *forest, h []Snapshot, r Rules) {
 	if len(f.chains) == 0 {
 		return
 	}
@@ -22,7 +21,7 @@ func (d *Decision) retain(now time.Time, p Policy, h []Snapshot, r Rules) {
 	if d.Due {
 		fates = judge(now, p, grow(append(slices.Clone(h), d.coming(now, h)), p.ByDate))
 	}
-	if i, _ := f.safe(); i >= 0 {
+	if i, _, _ := f.safe(); i >= 0 {
 		d.Newest = f.chains[i].first().ID
 	}
 	if newest := f.chains[len(f.chains)-1]; !p.Retention.None() && !d.Due && !newest.whole {
@@ -91,7 +90,7 @@ type fate struct {
 // judge says what becomes of every chain, in their order.
 func judge(now time.Time, p Policy, f *forest) []fate {
 	kept := keep(now, p, f)
-	complete, holder := f.safe()
+	complete, holder, made := f.safe()
 	fates := make([]fate, len(f.chains))
 	for i, c := range f.chains {
 		x := fate{chain: c, kept: kept}
@@ -112,6 +111,8 @@ func judge(now time.Time, p Policy, f *forest) []fate {
 			x.why = "the newest complete chain never expires"
 		case i == holder:
 			x.why = "the chain with the newest snapshot never expires"
+		case i == made:
+			x.why = "the chain with the snapshot that was made last never expires"
 		case complete < 0:
 			x.why = "the set has no complete chain"
 		case i > complete:
@@ -136,10 +137,11 @@ func judge(now time.Time, p Policy, f *forest) []fate {
 	return fates
 }
 
-// safe finds the newest chain that is complete and the one that holds the newest snapshot
-// that can be restored; -1 where there is none.
-func (f *forest) safe() (complete, holder int) {
-	complete, holder = -1, -1
+// safe finds the newest chain that is complete, the one that holds the newest snapshot that can be
+// restored, and the one that holds the last that was made, which by date may be another; -1 where there is none.
+func (f *forest) safe() (complete, holder, made int) {
+	complete, holder, made = -1, -1, -1
+	last := uint64(0)
 	for i, c := range f.chains {
 		if c.whole {
 			complete = i
@@ -147,12 +149,20 @@ func (f *forest) safe() (complete, holder int) {
 		if c.usable > 0 && (holder < 0 || f.order(c.tip(), f.chains[holder].tip()) > 0) {
 			holder = i
 		}
+		for _, s := range c.snaps {
+			if s.Complete && s.N >= last {
+				made, last = i, s.N
+			}
+		}
 	}
-	return complete, holder
+	return complete, holder, made
 }
 
 // keep says which snapshots the rules keep, and by which.
 func keep(now time.Time, p Policy, f *forest) map[string][]string {
+	if !p.Retention.Keeps() {
+		return nil
+	}
 	var all []Snapshot // newest first
 	for _, c := range f.chains {
 		for _, s := range c.snaps {
