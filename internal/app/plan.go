@@ -81,6 +81,7 @@ func (a *App) PlanSet(ctx context.Context, t Target, at time.Time) (Planned, err
 			return p, failure.Wrap(failure.Usage, err)
 		}
 	}
+	p.Policy.Vault = t.Set.Vault
 	db, err := a.Catalog(ctx, false)
 	if err != nil && !errors.Is(err, ErrNoCatalog) {
 		return p, err

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/firn-backup/firn/internal/app"
 	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/plan"
 	"github.com/firn-backup/firn/internal/progress"
 	"github.com/firn-backup/firn/internal/units"
 )
@@ -54,7 +56,19 @@ func (c *command) pruneAfter(ctx context.Context, a *app.App, t app.Target) erro
 	}
 	t.New = false
 	if err := c.pruneSet(ctx, a, t, pruneFlags{}, false); err != nil {
-		return failure.Wrap(failure.Partial, fmt.Errorf("the snapshot is stored, but what has expired could not be deleted: %w", err))
+		return failure.Wrap(failure.Partial, fmt.Errorf("the newest snapshot is stored, but what has expired could not be deleted: %w", err))
+	}
+	return nil
+}
+
+// pruneExpired is pruneAfter for a set that is not due, where something has expired since its last backup.
+func (c *command) pruneExpired(ctx context.Context, a *app.App, p *app.Planned) error {
+	ripe := func(e plan.Expiry) bool { return !e.AfterNew && !e.Early(p.At) }
+	if p.New || !slices.ContainsFunc(p.Decision.Expire, ripe) {
+		return nil
+	}
+	if err := c.pruneAfter(ctx, a, p.Target); err != nil {
+		return fmt.Errorf("set %s: %w", p.Set.Name, err)
 	}
 	return nil
 }

@@ -56,6 +56,7 @@ func (c *command) run(cmd *cobra.Command, names []string) error {
 			break
 		}
 		if !p.Decision.Due {
+			errs = append(errs, c.pruneExpired(ctx, a, &p))
 			continue
 		}
 		c.talk("%s is due: %s", clean(p.Set.Name), p.Decision.Reason)

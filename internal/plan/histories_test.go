@@ -171,7 +171,7 @@ func (w *world) prune(d Decision, stored bool) error {
 			if i < 0 {
 				continue // another run was faster
 			}
-			if s := w.h[i]; w.days > 0 && s.Stored.Add(time.Duration(w.days) * day).After(w.now) {
+			if s := w.h[i]; w.days > 0 && s.Stored.Add(time.Duration(w.days)*day).After(w.now) {
 				return fmt.Errorf("%s is deleted before its minimum duration is over", id)
 			}
 			w.h = slices.Delete(w.h, i, i+1)

@@ -37,6 +37,9 @@ type Policy struct {
 	MinInterval  time.Duration  // no snapshot sooner than this after the one before; whole days are days of the calendar
 	Retention    Retention
 
+	// Vault is where the next snapshot goes. A chain that lies elsewhere is not gone on with. Empty: where the last one went.
+	Vault string
+
 	// ByDate orders snapshots by their date, where otherwise the order they were made in
 	// counts: a date that is filed later is based on the newest date there is. A set
 	// is then begun anew only on a scheduled day once it has any snapshot.
@@ -74,7 +77,7 @@ type Snapshot struct {
 	// Complete: it was stored, and nothing of it is known to be lost. Of one that is not, a chain that it would go on stays.
 	Complete bool
 
-	Vault   string // where it lies; for Rules.Fee
+	Vault   string // where it lies
 	MinDays int    // that vault's minimum storage duration in days of 24 hours; 0: none
 
 	Size   int64     // bytes in the vault
@@ -172,6 +175,8 @@ func (d *Decision) kind(p Policy, f *forest) {
 		d.KindReason = "the set has no snapshot yet"
 	case c == nil:
 		d.KindReason = "there is no complete chain to go on with"
+	case p.Vault != "" && c.tip().Vault != p.Vault:
+		d.KindReason = "the set goes to another vault than its last chain"
 	case p.Incrementals == 0:
 		d.KindReason = "every snapshot of the set is full (incrementals = 0)"
 	case p.Incrementals > 0 && c.usable > p.Incrementals:

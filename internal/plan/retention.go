@@ -19,7 +19,7 @@ func (d *Decision) retain(now time.Time, p Policy, f *forest, h []Snapshot, r Ru
 		}
 	}
 	if d.Due {
-		fates = judge(now, p, grow(append(slices.Clone(h), d.coming(now, h)), p.ByDate))
+		fates = judge(now, p, grow(append(slices.Clone(h), d.coming(now, p, h)), p.ByDate))
 	}
 	if i, _, _ := f.safe(); i >= 0 {
 		d.Newest = f.chains[i].first().ID
@@ -48,8 +48,8 @@ func (d *Decision) retain(now time.Time, p Policy, f *forest, h []Snapshot, r Ru
 }
 
 // coming is the snapshot that is due, as if it were stored.
-func (d *Decision) coming(now time.Time, h []Snapshot) Snapshot {
-	s := Snapshot{At: now, Kind: d.Kind, Base: d.Base, Complete: true, N: 1, Stored: now}
+func (d *Decision) coming(now time.Time, p Policy, h []Snapshot) Snapshot {
+	s := Snapshot{At: now, Kind: d.Kind, Base: d.Base, Complete: true, N: 1, Stored: now, Vault: p.Vault}
 	for _, x := range h {
 		s.N = max(s.N, x.N+1)
 	}
