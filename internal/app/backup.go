@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"runtime"
 	"slices"
+	"strings"
 
 	"github.com/firn-backup/firn/internal/backup"
 	"github.com/firn-backup/firn/internal/catalog"
@@ -19,6 +20,7 @@ import (
 	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/keyfile"
 	"github.com/firn-backup/firn/internal/plan"
+	"github.com/firn-backup/firn/internal/source"
 )
 
 // maxWorkers bounds the compressing goroutines: each takes some 20 MiB, and a
@@ -75,9 +77,12 @@ func (a *App) DryOptions(ctx context.Context, t Target, warn func(path, reason s
 
 func (a *App) options(t Target, key *keyfile.Key, warn func(path, reason string)) (backup.Options, error) {
 	var o backup.Options
-	tr, err := a.OpenTree(t.Config, vaultDir(t.Set.Vault), warn)
-	if err != nil {
-		return o, failure.Wrap(failure.KindOf(err), fmt.Errorf("set %s: %w", t.Set.Name, err))
+	var tr source.Tree
+	if !t.Config.IsStream() {
+		var err error
+		if tr, err = a.OpenTree(t.Config, vaultDir(t.Set.Vault), warn); err != nil {
+			return o, failure.Wrap(failure.KindOf(err), fmt.Errorf("set %s: %w", t.Set.Name, err))
+		}
 	}
 	comp, err := a.Compressor(t.Config)
 	if err != nil {
@@ -119,6 +124,15 @@ type attemptParams struct {
 	Recipients, Files         []string
 	VolumeSize                int64
 	Signer                    []byte
+	Source                    []string `json:",omitempty"` // of a stream
+}
+
+// paramsOf reads them back; what follows them, which a stream may have, and what is not known is left out.
+func paramsOf(text string) (p attemptParams) {
+	if json.NewDecoder(strings.NewReader(text)).Decode(&p) != nil {
+		return attemptParams{}
+	}
+	return p
 }
 
 // otherKeys says that whoever opens what a set stores now cannot open what it stored last: none
@@ -128,16 +142,14 @@ func (a *App) otherKeys(ctx context.Context, db *catalog.DB, set, now string) bo
 	if err != nil {
 		return false // the backup itself will say
 	}
-	var was, is attemptParams
+	var was attemptParams
 	for _, s := range snaps {
 		if s.State == catalog.Stored {
-			was = attemptParams{}
-			if json.Unmarshal([]byte(s.Params), &was) != nil {
-				was = attemptParams{} // recovered: nothing is known
-			}
+			was = paramsOf(s.Params) // recovered: nothing is known
 		}
 	}
-	if json.Unmarshal([]byte(now), &is) != nil || len(was.Recipients) == 0 || len(was.Files)+len(is.Files) > 0 {
+	is := paramsOf(now)
+	if len(was.Recipients) == 0 || len(was.Files)+len(is.Files) > 0 {
 		return false
 	}
 	return !slices.ContainsFunc(is.Recipients, func(r string) bool { return slices.Contains(was.Recipients, r) })
@@ -155,7 +167,7 @@ func params(t Target, key *keyfile.Key) (string, error) {
 	b, err := json.Marshal(attemptParams{
 		raw(s.Paths), raw(s.Exclude), raw(s.ExcludeIfPresent), s.OneFileSystem,
 		s.Compress, s.Encrypt, slices.Sorted(slices.Values(recipients)), s.RecipientFiles, s.VolumeSize,
-		key.Signer().Public().(ed25519.PublicKey),
+		key.Signer().Public().(ed25519.PublicKey), sourceParams(&s),
 	})
 	return string(b), err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -13,6 +14,11 @@ import (
 	"github.com/firn-backup/firn/internal/coldstore/s3glacier"
 	"github.com/firn-backup/firn/internal/config"
 	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/sendstream"
+	"github.com/firn-backup/firn/internal/source"
+	"github.com/firn-backup/firn/internal/source/btrfs"
+	"github.com/firn-backup/firn/internal/source/command"
+	"github.com/firn-backup/firn/internal/source/zfs"
 	"github.com/firn-backup/firn/internal/transfer"
 )
 
@@ -286,4 +292,48 @@ func (a *App) OpenAccount(ctx context.Context, nameOrURL string) (any, error) {
 		return nil, failure.Errorf(failure.Usage, "%s: vaults are in no account", k.scheme)
 	}
 	return k.account(ctx, url, a.Now)
+}
+
+// streamSource is a kind of set that is a stream, and its producer.
+type streamSource struct {
+	kind string
+	open func(s *config.Set, set string, stdin io.Reader) (source.Stream, error)
+}
+
+func streamSources() []streamSource {
+	return []streamSource{{
+		config.KindZFS, func(s *config.Set, set string, _ io.Reader) (source.Stream, error) {
+			return zfs.New(zfs.Options{Dataset: s.Dataset, Recursive: s.Recursive, Raw: s.Raw, Intermediates: s.Intermediates,
+				Existing: s.Existing(), Match: s.SnapshotMatch, Set: set})
+		},
+	}, {
+		config.KindBtrfs, func(s *config.Set, set string, _ io.Reader) (source.Stream, error) {
+			return btrfs.New(btrfs.Options{Subvolume: s.Subvolume, Dir: s.SnapshotDir, Existing: s.Existing(), Match: s.SnapshotMatch, Set: set})
+		},
+	}, {
+		config.KindCommand, func(s *config.Set, _ string, _ io.Reader) (source.Stream, error) { return command.New(s.Command...) },
+	}, {
+		config.KindStream, func(_ *config.Set, _ string, stdin io.Reader) (source.Stream, error) {
+			if stdin == nil {
+				return nil, errors.New("it is a stream that comes in through a pipe: PROGRAM | firn backup SET --stdin")
+			}
+			return command.NewPipe("standard input", stdin), nil
+		},
+	}}
+}
+
+// OpenReceiver opens what takes streams of a format back: zfs receive into a dataset, btrfs receive into a
+// directory. failure.Usage: there is nothing that does.
+func (a *App) OpenReceiver(format sendstream.Format, target string) (source.Receiver, error) {
+	var r source.Receiver
+	var err error
+	switch format {
+	case sendstream.ZFS:
+		r, err = zfs.NewReceiver(target, "")
+	case sendstream.Btrfs:
+		r, err = btrfs.NewReceiver(a.abs(target), "")
+	default:
+		err = errors.New("what a command wrote can be restored to a file, or given to a program: --to FILE, or --to - | PROGRAM")
+	}
+	return r, failure.Wrap(failure.Usage, err)
 }

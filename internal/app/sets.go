@@ -134,11 +134,11 @@ func (a *App) configured(known []catalog.Set, s *config.Set) (Target, error) {
 			return Target{}, failure.Errorf(failure.Usage, "%w: set %s of the config file has the name of the set that was made for %s",
 				ErrNameTaken, s.Name, k.Root)
 		}
-		if was := kindOfSet(k); was != s.KindOf() {
+		if was := kindOfSet(k); was != s.KindOf() && !(config.IsStreamKind(was) && s.IsStream()) {
 			return Target{}, failure.Errorf(failure.Usage, "set %s is of kind %s in the config file, and its snapshots are of kind %s: give it another name", s.Name, s.KindOf(), was)
 		}
 		t.Set = k
-		t.Set.Root, t.Set.Vault = "", url
+		t.Set.Root, t.Set.Vault, t.Set.Kind = "", url, s.KindOf()
 		return t, nil
 	}
 	return a.fresh(Target{Config: t.Config, Set: catalog.Set{Name: s.Name, Vault: url, Kind: s.KindOf()}})

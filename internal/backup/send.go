@@ -399,6 +399,9 @@ func (s *sender) baseOfStream() error {
 			}
 		}
 	}
+	if s.base != nil && s.base.Header.Stream != string(s.info.Format) {
+		return fmt.Errorf("%w: this is a %s stream, and snapshot %s a %s stream", ErrWrongBase, s.info.Format, s.base.ID, s.base.Header.Stream)
+	}
 	if s.base == nil {
 		return fmt.Errorf("%w: this %s stream is incremental, and what it builds on (%s) is not stored in this set; send a full one", ErrWrongBase, s.info.Format, s.info.BaseID)
 	}
@@ -581,4 +584,51 @@ func ReleasePoints(ctx context.Context, src source.Stream, points []source.Point
 			}
 		}
 	}
+}
+
+// StreamPlan is what RunStream would do.
+type StreamPlan struct {
+	Nothing bool   // the newest point is stored already
+	Resumes bool   // an interrupted attempt would go on
+	Base    string // id of the snapshot to build on; empty: a full one
+}
+
+// DryStream says what RunStream would do. It makes nothing and runs no producer but to ask it what there is.
+func DryStream(ctx context.Context, o StreamOptions) (StreamPlan, error) {
+	var p StreamPlan
+	if o.Notice == nil {
+		o.Notice = func(string) {}
+	}
+	if o.Catalog == nil || !o.Source.Traits().Points {
+		return p, nil
+	}
+	s := &sender{run: &run{o: &o.Options}, o: &o, params: o.Params}
+	var err error
+	if s.snaps, err = o.Catalog.Snapshots(ctx, o.Set.ID); err != nil {
+		return p, err
+	}
+	if s.points, err = o.Source.Points(ctx); err != nil {
+		return p, err
+	}
+	for i := range s.snaps {
+		if s.snaps[i].State == catalog.Running {
+			s.old = &s.snaps[i]
+		}
+	}
+	if s.oldGoesOn(ctx) {
+		p.Resumes = true
+		return p, nil
+	}
+	if err := s.chooseBase(); err != nil {
+		return p, err
+	}
+	if s.base != nil {
+		p.Base = s.base.ID
+	}
+	newest := s.stored()
+	sendable := slices.DeleteFunc(s.points, func(x source.Point) bool { return x.BaseOnly })
+	if n := len(sendable); newest != nil && n > 0 && !o.Full && !sendable[n-1].Own {
+		p.Nothing = sendable[n-1].ID == newest.Header.PointID
+	}
+	return p, nil
 }

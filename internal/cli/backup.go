@@ -12,6 +12,7 @@ import (
 	"github.com/firn-backup/firn/internal/backup"
 	"github.com/firn-backup/firn/internal/config"
 	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/keyfile"
 	"github.com/firn-backup/firn/internal/progress"
 	"github.com/firn-backup/firn/internal/snapshot"
 	"github.com/firn-backup/firn/internal/units"
@@ -31,6 +32,8 @@ type backupFlags struct {
 	volumeSize         string
 	parallel           int
 	limit              limitFlag
+	stdin, local       bool
+	stream             func(context.Context, app.Target, *backup.StreamOptions) (goOn bool, err error) // what else is to be said of a stream
 }
 
 func newBackup(c *command) *cobra.Command {
@@ -50,6 +53,8 @@ run has stored is not stored again: the same command goes on.`,
 	fs := cmd.Flags()
 	fs.StringVar(&f.name, "name", "", "`NAME` of the set made for the path (default: the path's last element)")
 	fs.StringVar(&f.vault, "vault", "", "`VAULT` that a new set goes to: a name of the config file, or a URL (dir:/path)")
+	fs.BoolVar(&f.stdin, "stdin", false, "back up what comes in through the pipe, as a set of kind stream")
+	fs.BoolVar(&f.local, "local", false, "make a local snapshot only, of a set with keep-local, and give up those that are older than that")
 	fs.BoolVar(&f.full, "full", false, "store everything, as the first snapshot of a new chain")
 	fs.BoolVar(&f.checksum, "checksum", false, "read and hash every file, whatever its size and times say")
 	fs.BoolVar(&f.allowEmpty, "allow-empty", false, "back up a directory that is empty now and was not at the last snapshot")
@@ -84,7 +89,7 @@ func (c *command) backup(cmd *cobra.Command, args []string, f backupFlags) error
 	if err != nil {
 		return err
 	}
-	targets, err := a.Targets(ctx, args, f.name)
+	targets, err := c.backupTargets(ctx, a, args, f)
 	if err != nil {
 		return err
 	}
@@ -160,6 +165,15 @@ func (c *command) backupTree(ctx context.Context, a *app.App, t app.Target, f ba
 	if err != nil {
 		return err
 	}
+	return c.store(ctx, a, t, f, o, key, strings.Join(t.Config.Paths, ", "), func(ctx context.Context, o backup.Options, w *watcher) (backup.Result, error) {
+		defer c.countAhead(ctx, o, w.meter)()
+		return backup.Run(ctx, o)
+	})
+}
+
+// store runs a backup, do, with the set locked, its vault open, and all that belongs around it. what is for people.
+func (c *command) store(ctx context.Context, a *app.App, t app.Target, f backupFlags, o backup.Options, key *keyfile.Key, what string,
+	do func(ctx context.Context, o backup.Options, w *watcher) (backup.Result, error)) error {
 	store, err := a.OpenVaultFor(ctx, t.Set, key)
 	if err != nil {
 		return err
@@ -201,11 +215,10 @@ func (c *command) backupTree(ctx context.Context, a *app.App, t app.Target, f ba
 	meter := progress.New(nil)
 	tell, stop := c.watch(t.Set.Name, meter)
 	defer stop()
-	tell.Tell(progress.Event{Kind: progress.Began, Set: t.Set.Name, Text: "backing up " + strings.Join(t.Config.Paths, ", ") + " to " + t.Set.Vault})
-	endCount := c.countAhead(ctx, o, meter)
-	o.Observe = &watcher{meter: meter, tell: tell, log: run, files: c.verbose}
-	res, err := backup.Run(ctx, o)
-	endCount()
+	tell.Tell(progress.Event{Kind: progress.Began, Set: t.Set.Name, Text: "backing up " + what + " to " + t.Set.Vault})
+	w := &watcher{meter: meter, tell: tell, log: run, files: c.verbose}
+	o.Observe = w
+	res, err := do(ctx, o, w)
 	stop()
 	if cause := context.Cause(ctx); err != nil && cause != nil && failure.KindOf(cause) == failure.Locked {
 		err = cause
@@ -294,6 +307,7 @@ type watcher struct {
 	tell  progress.Watcher
 	log   *app.Run // nil: no log
 	files bool     // tell of each file
+	bytes bool     // of the stream count: it is not made of files
 }
 
 var _ backup.Observer = (*watcher)(nil)
@@ -310,7 +324,11 @@ func (w *watcher) Entry(a backup.Action, path string, count, size int64) {
 	}
 }
 
-func (w *watcher) Read(int64)   {}
+func (w *watcher) Read(n int64) {
+	if w.bytes {
+		w.meter.AddBytes(n)
+	}
+}
 func (w *watcher) Sent(n int64) { w.meter.AddSent(n) }
 func (w *watcher) note(msg string, args ...any) {
 	if w.log != nil {

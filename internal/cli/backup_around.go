@@ -18,6 +18,9 @@ func (c *command) backupSet(ctx context.Context, a *app.App, t app.Target, f bac
 			return err
 		}
 	}
+	if f.local {
+		return c.localSnapshot(ctx, a, t, f)
+	}
 	if f.dryRun != "" {
 		return c.backupKind(ctx, a, t, f)
 	}

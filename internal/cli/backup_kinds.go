@@ -13,6 +13,8 @@ func (c *command) backupKind(ctx context.Context, a *app.App, t app.Target, f ba
 	switch kind := t.Config.KindOf(); kind {
 	case config.KindTree:
 		return c.backupTree(ctx, a, t, f)
+	case config.KindZFS, config.KindBtrfs, config.KindCommand, config.KindStream:
+		return c.backupStream(ctx, a, t, f)
 	default:
 		return failure.Errorf(failure.Usage, "set %s: sets of kind %s cannot be backed up by this command", t.Set.Name, kind)
 	}

@@ -11,6 +11,9 @@ import (
 
 // backupSummary is a run's result in one line.
 func backupSummary(set string, r backup.Result) string {
+	if r.Snapshot.ID == "" || r.Snapshot.Header.IsStream() {
+		return streamSummary(set, r)
+	}
 	t := r.Snapshot.Totals
 	text := fmt.Sprintf("%s: %s snapshot %s, %s, %s: %s; stored %s", set, r.Snapshot.Kind, r.Snapshot.ID,
 		entries(t.Entries), units.Size(t.Bytes), changesText(r.Counts), units.Size(r.Sent))

@@ -46,6 +46,9 @@ Without SET@B, the newest snapshot is compared. @B alone is one of the same set.
 			if err != nil {
 				return err
 			}
+			if err := errors.Join(notStream(setA, snapA, "nothing of it can be compared"), notStream(setB, snapB, "nothing of it can be compared")); err != nil {
+				return err
+			}
 			c.talk("from %s", c.where(setA, snapA))
 			c.talk("to   %s", c.where(setB, snapB))
 			return c.diff(ctx, a, snapA.ID, snapB.ID)

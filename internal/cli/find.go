@@ -10,6 +10,7 @@ import (
 
 	"github.com/firn-backup/firn/internal/app"
 	"github.com/firn-backup/firn/internal/catalog"
+	"github.com/firn-backup/firn/internal/config"
 	"github.com/firn-backup/firn/internal/snapshot"
 	"github.com/firn-backup/firn/internal/units"
 )
@@ -40,6 +41,11 @@ directories), another against the last name only. Nothing is read from the vault
 			in, err := someSets(cmd.Context(), a, sets)
 			if err != nil {
 				return err
+			}
+			for _, s := range in {
+				if len(sets) > 0 && config.IsStreamKind(s.Kind) {
+					return usage("set %s holds streams, which have no list of files: nothing can be found in it", s.Name)
+				}
 			}
 			return c.find(cmd.Context(), a, in, match)
 		},

@@ -48,6 +48,9 @@ func (c *command) ls(ctx context.Context, a *app.App, arg string, paths []string
 	if err != nil {
 		return err
 	}
+	if err := notStream(set, snap, "nothing of it can be listed"); err != nil {
+		return err
+	}
 	db, err := a.Catalog(ctx, false)
 	if err != nil {
 		return err

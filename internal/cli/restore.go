@@ -21,6 +21,7 @@ import (
 
 type restoreFlags struct {
 	to, strip, overwrite string
+	receive              string
 	identities           []string
 	dryRun, numeric      bool
 	limit                limitFlag
@@ -37,6 +38,9 @@ younger than WHEN, a date, a time or a snapshot's id. Files appear below DIR und
 their whole names (DIR/home/me/…), unless --strip takes a beginning off. A PATH
 may be a pattern (*, ?, [a-z], {a,b}, ** for any number of directories).
 
+A stream (kinds zfs, btrfs, command and stream) is restored as a whole: --to FILE, --to -
+or, through the whole chain, --receive TARGET; --to DIR/ makes a file of each stream of the chain.
+
 Every file's SHA-256 is compared before it gets its name. Nothing that exists is
 replaced unless --overwrite says so. After an interruption the same command goes on.`,
 		Example: example("firn restore Documents --to ./back", "firn restore Documents@2026-11-01 letters/tax.odt --to .",
@@ -45,7 +49,8 @@ replaced unless --overwrite says so. After an interruption the same command goes
 		RunE: func(cmd *cobra.Command, args []string) error { return c.restore(cmd, args, f) },
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&f.to, "to", "", "the `DIR` to restore below; it is made if it does not exist")
+	fs.StringVar(&f.to, "to", "", "the `DIR` to restore below; it is made if it does not exist. Of a stream: a file, a directory (DIR/), or - for standard output")
+	fs.StringVar(&f.receive, "receive", "", "of a ZFS or btrfs stream: the dataset or directory `TARGET` that zfs receive or btrfs receive brings the whole chain to")
 	fs.StringVar(&f.strip, "strip", "", "leave the `PATH` off the beginning of names")
 	fs.StringVar(&f.overwrite, "overwrite", "never", "never, or always: replace what is there and differs")
 	fs.StringArrayVarP(&f.identities, "identity", "i", nil, "decrypt with the keys in `FILE` too: age, SSH or OpenPGP; repeatable")
@@ -70,8 +75,13 @@ func (c *command) restore(cmd *cobra.Command, args []string, f restoreFlags) err
 	if err != nil {
 		return err
 	}
-	if o.Paths, err = restorePaths(ctx, a, snap, args[1:]); err != nil {
-		return err
+	if !snap.Header.IsStream() {
+		if f.receive != "" || f.to == "-" {
+			return usage("set %s holds files: they are restored to a directory, --to DIR", set.Name)
+		}
+		if o.Paths, err = restorePaths(ctx, a, snap, args[1:]); err != nil {
+			return err
+		}
 	}
 	store, err := a.OpenStore(ctx, snap.Vault, false)
 	if err != nil {
@@ -90,6 +100,9 @@ func (c *command) restore(cmd *cobra.Command, args []string, f restoreFlags) err
 	if o.Transfer.Limit, err = c.limiter(a, f.limit); err != nil {
 		return err
 	}
+	if snap.Header.IsStream() {
+		return c.restoreStream(ctx, a, set, snap, args[1:], o, f)
+	}
 	if o.DryRun {
 		o.Store = nil // it cannot spend what it does not have
 		return c.restoreRun(ctx, nil, set, snap, o, d.budget)
@@ -103,7 +116,7 @@ func (c *command) restore(cmd *cobra.Command, args []string, f restoreFlags) err
 
 func restoreOptions(f restoreFlags) (restore.Options, error) {
 	o := restore.Options{To: f.to, Strip: f.strip, DryRun: f.dryRun, Wait: f.wait, NumericOwner: f.numeric}
-	if f.to == "" {
+	if f.to == "" && f.receive == "" {
 		return o, withHint(usage("restore needs --to DIR"), "firn restore SET --to ./back")
 	}
 	switch f.overwrite {

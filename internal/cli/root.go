@@ -134,6 +134,7 @@ stores are standard streams: tar, compressed by zstd, encrypted by age.
 		newPlan(c),
 		newSnapshots(c),
 		newLs(c),
+		newFeed(c),
 		newFind(c),
 		newDiff(c),
 		newLog(c),

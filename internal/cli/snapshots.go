@@ -68,6 +68,8 @@ type jsonSnapshot struct {
 	At       *string `json:"at"`
 	Made     *string `json:"made"`
 	Kind     string  `json:"kind"`
+	Stream   string  `json:"stream,omitempty"` // of what is no tree: zfs, btrfs or raw
+	Point    string  `json:"point,omitempty"`  // what was sent
 	Base     string  `json:"base,omitempty"`
 	Chain    string  `json:"chain"`
 	State    string  `json:"state"`
@@ -83,11 +85,24 @@ type jsonSnapshot struct {
 
 func snapshotJSON(set catalog.Set, s catalog.Snapshot) jsonSnapshot {
 	t := s.Totals
+	stream := ""
+	if s.Header.IsStream() {
+		stream = s.Header.Stream
+	}
 	return jsonSnapshot{
+		Stream: stream, Point: s.Header.Point,
 		Snapshot: s.ID, Set: set.Name, SetID: set.ID, Host: set.Host, N: s.N, At: stampJSON(s.At), Made: stampJSON(s.Made),
 		Kind: string(s.Kind), Base: s.Base, Chain: s.Chain, State: string(s.State), Vault: s.Vault,
 		Entries: t.Entries, Size: t.Bytes, Changed: t.Changed, Deleted: t.Deleted, Raw: t.Raw, Stored: t.Stored, Problems: t.Problems,
 	}
+}
+
+// entriesText is how many entries a snapshot has, or what it is where it has none.
+func entriesText(s *catalog.Snapshot) string {
+	if s.Header.IsStream() {
+		return s.Header.Stream
+	}
+	return count(s.Totals.Entries)
 }
 
 func (c *command) listSnapshots(ctx context.Context, a *app.App, sets []catalog.Set) error {
@@ -113,7 +128,7 @@ func (c *command) listSnapshots(ctx context.Context, a *app.App, sets []catalog.
 			if s.Totals.Problems > 0 {
 				note = "  (" + plural(s.Totals.Problems, "problem") + ")"
 			}
-			t.row(clean(setLabel(a, set)), strconv.FormatUint(s.N, 10), c.stamp(s.At), string(s.Kind), count(s.Totals.Entries),
+			t.row(clean(setLabel(a, set)), strconv.FormatUint(s.N, 10), c.stamp(s.At), string(s.Kind), entriesText(&s),
 				units.Size(s.Totals.Bytes), units.Size(s.Totals.Stored), s.ID+note)
 		}
 	}

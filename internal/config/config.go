@@ -70,6 +70,7 @@ type Set struct {
 	Timing
 	Retention
 	Hooks
+	Producer
 }
 
 // later are keys that the design has and this version has not. They are faults
@@ -77,7 +78,7 @@ type Set struct {
 func later(section string) []string {
 	switch section {
 	case "set":
-		return []string{"dataset", "subvolume", "command", "path", "tier"}
+		return []string{"path", "tier"}
 	case "":
 		return []string{"daemon", "web"}
 	}
@@ -85,7 +86,7 @@ func later(section string) []string {
 }
 
 // laterKinds are the kinds of sets that this version has not.
-func laterKinds() []string { return []string{"items", "mirror", "zfs", "btrfs", "command", "stream"} }
+func laterKinds() []string { return []string{"items", "mirror"} }
 
 // Fault is one thing wrong with the file.
 type Fault struct {

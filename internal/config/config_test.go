@@ -133,8 +133,8 @@ checksum = "yes"
 exclude = ["a\nb", "x"]
 encrypt = "openpgp"
 [set.three]
-kind = "zfs"
-dataset = "tank"
+kind = "items"
+path = "tank"
 [set.four]
 kind = "tape"
 paths = []
@@ -181,8 +181,8 @@ paths = ["/x"]
 		`36: set.two: has no paths`,
 		`37: set.two.exclude[0]: "a\nb" is not a pattern`,
 		`38: set.two.encrypt: openpgp needs recipients`,
-		`40: set.three.kind: kind = "zfs" is not supported by this version yet`,
-		`41: set.three.dataset: not supported`,
+		`40: set.three.kind: kind = "items" is not supported by this version yet`,
+		`41: set.three.path: not supported`,
 		`43: set.four.kind: unknown kind "tape"`,
 		`45: set.four.encrypt: none, but there are recipients`,
 		`47: set.four.volume-size: must be a size`,

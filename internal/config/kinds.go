@@ -19,9 +19,10 @@ const (
 
 // setKinds is the one list of kinds.
 func setKinds() []setKind {
-	return []setKind{
+	kinds := []setKind{
 		{KindTree, []string{"paths", "exclude", "exclude-if-present", "one-file-system", "require-mount", "checksum"}, (*parser).checkTree},
 	}
+	return append(kinds, streamKinds()...)
 }
 
 // KindOf is the kind of a set: what its key says, tree where that says nothing.
@@ -44,8 +45,13 @@ func (p *parser) checkKind(s *Set, at func(string) string) bool {
 		p.fault(at("kind"), "unknown kind %q (this version has %s)", s.Kind, kindNames(kinds))
 		return true
 	}
+	var told []string
 	for _, k := range kinds {
 		for _, key := range k.keys {
+			if slices.Contains(told, key) {
+				continue
+			}
+			told = append(told, key)
 			if _, there := p.lines[at(key)]; there && p.good(at(key)) && !slices.Contains(kinds[i].keys, key) {
 				p.fault(at(key), "does not belong to a set of kind %s", s.KindOf())
 			}

@@ -387,8 +387,12 @@ func (r *run) putSet(ctx context.Context, h *manifest.Header) (set catalog.Set, 
 		}
 		taken = taken || s.Name == h.Set && s.Host == h.Host
 	}
+	kind := "tree"
+	if h.IsStream() { // which producer's, the config file knows
+		kind = "stream"
+	}
 	set = catalog.Set{
-		ID: h.SetID, Name: h.Set, Label: h.Label, Host: h.Host, Kind: "tree", Vault: r.o.Vault, Root: r.rootOf(h), Created: h.Made,
+		ID: h.SetID, Name: h.Set, Label: h.Label, Host: h.Host, Kind: kind, Vault: r.o.Vault, Root: r.rootOf(h), Created: h.Made,
 	}
 	if taken {
 		// A set of that name was made after the catalog was lost; the id tells them apart.

@@ -3,7 +3,9 @@ package source
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/firn-backup/firn/internal/sendstream"
@@ -59,6 +61,28 @@ type Stream interface {
 	// Release says that p is not needed any more: a point of its own is removed, another's is let
 	// go. Never one of another set's or program's is removed. A point that is no more is no error.
 	Release(ctx context.Context, p Point) error
+}
+
+// nameTime is how the names of own points write the time they were made at, in UTC.
+const nameTime = "2006-01-02T15.04.05Z"
+
+// OwnName is the name of an own point: a prefix, which tells whose it is, and the time. again, from 2 on, tells those of one second apart.
+func OwnName(prefix string, at time.Time, again int) string {
+	name := prefix + at.UTC().Format(nameTime)
+	if again > 1 {
+		name += fmt.Sprintf("-%d", again)
+	}
+	return name
+}
+
+// OwnTime reads the time of OwnName; ok is false where the name has none.
+func OwnTime(prefix, name string) (at time.Time, ok bool) {
+	rest, ok := strings.CutPrefix(name, prefix)
+	if !ok || len(rest) < len(nameTime) {
+		return at, false
+	}
+	at, err := time.Parse(nameTime, rest[:len(nameTime)])
+	return at, err == nil
 }
 
 // A Receiver takes streams to where they came from: zfs receive, btrfs receive.

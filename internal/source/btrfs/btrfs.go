@@ -109,11 +109,20 @@ func (s *Source) Points(ctx context.Context) ([]source.Point, error) {
 		if !v.readonly || parent != "" && v.parent != parent {
 			continue
 		}
-		list = append(list, source.Point{Name: path, ID: v.id(), At: v.created, Own: s.own(path)})
+		list = append(list, s.point(path, v))
 	}
 	// Names of one second go by the number of the subvolume, which paths, being in order, mostly show.
 	slices.SortStableFunc(list, func(a, b source.Point) int { return a.At.Compare(b.At) })
 	return list, nil
+}
+
+// point is a snapshot as a point; the date of an own one is that of the clock that the set goes by.
+func (s *Source) point(path string, v subvolume) source.Point {
+	p := source.Point{Name: path, ID: v.id(), At: v.created, Own: s.own(path)}
+	if at, ok := source.OwnTime(s.prefix(), filepath.Base(path)); ok && p.Own {
+		p.At = at
+	}
+	return p
 }
 
 // paths are where snapshots may be, in order.
@@ -209,15 +218,14 @@ func (s *Source) Make(ctx context.Context, at time.Time) (source.Point, error) {
 	if err := os.Mkdir(s.o.Dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return source.Point{}, fmt.Errorf("make the directory of snapshots: %w", err)
 	}
-	short := filepath.Join(s.o.Dir, s.prefix()+at.UTC().Format("2006-01-02T15.04.05Z"))
-	path := short
-	for i := 2; ; i++ {
+	path := ""
+	for i := 1; ; i++ {
+		path = filepath.Join(s.o.Dir, source.OwnName(s.prefix(), at, i))
 		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 			break
 		} else if err != nil {
 			return source.Point{}, err
 		}
-		path = fmt.Sprintf("%s-%d", short, i)
 	}
 	if _, err := s.run(ctx, "subvolume", "snapshot", "-r", "--", s.o.Subvolume, path); err != nil {
 		return source.Point{}, err
@@ -230,7 +238,7 @@ func (s *Source) Make(ctx context.Context, at time.Time) (source.Point, error) {
 	if err != nil {
 		return source.Point{}, err
 	}
-	return source.Point{Name: path, ID: v.id(), At: v.created, Own: true}, nil
+	return s.point(path, v), nil
 }
 
 // Open runs btrfs send.

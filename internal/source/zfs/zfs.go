@@ -165,6 +165,12 @@ func (s *Source) Points(ctx context.Context) ([]source.Point, error) {
 			return nil, fmt.Errorf("%s get: %s: %w", s.o.Program, f[0], err)
 		}
 	}
+	for i := range list { // by the clock that the set goes by, not the pool's
+		_, short, _ := s.split(list[i].Name)
+		if at, ok := source.OwnTime(s.prefix(), short); ok {
+			list[i].At = at
+		}
+	}
 	slices.SortStableFunc(list, func(a, b source.Point) int {
 		return cmp.Or(a.At.Compare(b.At), cmp.Compare(boolInt(b.BaseOnly), boolInt(a.BaseOnly)))
 	})
@@ -210,13 +216,12 @@ func (s *Source) Make(ctx context.Context, at time.Time) (source.Point, error) {
 		p := points[len(points)-1]
 		return p, s.hold(ctx, p)
 	}
-	short := s.prefix() + at.UTC().Format("2006-01-02T15.04.05Z")
 	taken := func(n string) bool {
 		return slices.ContainsFunc(points, func(p source.Point) bool { return p.Name == s.o.Dataset+"@"+n || p.Name == s.o.Dataset+"#"+n })
 	}
-	name := short
+	name := source.OwnName(s.prefix(), at, 1)
 	for i := 2; taken(name); i++ {
-		name = fmt.Sprintf("%s-%d", short, i)
+		name = source.OwnName(s.prefix(), at, i)
 	}
 	full := s.o.Dataset + "@" + name
 	if _, err := s.run(ctx, s.deep("snapshot", full)...); err != nil {
