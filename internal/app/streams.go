@@ -77,9 +77,9 @@ func (a *App) StdinTarget(ctx context.Context, name string) (Target, error) {
 	return Target{Set: known[i], Config: s}, nil
 }
 
-// TidyLocal makes a local snapshot of a set of kind zfs or btrfs, which no backup follows, and
+// MakeLocal makes a local snapshot of a set of kind zfs or btrfs, which no backup follows, and
 // gives up those that are older than the set's keep-local and that no incremental needs.
-func (a *App) TidyLocal(ctx context.Context, t Target, now time.Time, notice func(string)) (source.Point, error) {
+func (a *App) MakeLocal(ctx context.Context, t Target, now time.Time, notice func(string)) (source.Point, error) {
 	src, err := a.OpenStream(t, nil)
 	if err != nil {
 		return source.Point{}, err

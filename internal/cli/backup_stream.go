@@ -111,7 +111,7 @@ func (c *command) localSnapshot(ctx context.Context, a *app.App, t app.Target, f
 		return err
 	}
 	defer release()
-	p, err := a.TidyLocal(ctx, t, a.Now(), func(s string) { c.warn("%s", s) })
+	p, err := a.MakeLocal(ctx, t, a.Now(), func(s string) { c.warn("%s", s) })
 	if err != nil {
 		return err
 	}
