@@ -331,6 +331,12 @@ type PartSummer interface {
 	SumPart(data []byte) string
 }
 
+// A ReadyTeller knows of an archive whether it can be read now without having been asked for, and at no price. An
+// optional ability of vaults that keep some archives so.
+type ReadyTeller interface {
+	ReadableNow(ctx context.Context, archive string) (bool, error)
+}
+
 // A Regioner knows the region that its archives are in; empty where it does not. An optional ability.
 type Regioner interface {
 	Region() string

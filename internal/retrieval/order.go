@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/firn-backup/firn/internal/catalog"
@@ -25,6 +26,7 @@ type want struct {
 	archive string
 	r       coldstore.Range
 	size    int64
+	free    bool // it can be read at once, at no price
 }
 
 // Want notes that range r of an archive, the zero Range for all of it, is to be readable; size is the
@@ -42,13 +44,28 @@ func (d *Desk) Want(ctx context.Context, archive string, r coldstore.Range, size
 		return err
 	}
 	d.note(have, ok)
+	w := want{archive: archive, r: r, size: size}
 	if !d.o.Pace.Unlimited() {
-		d.kept = append(d.kept, want{archive, r, size})
+		d.kept = append(d.kept, w)
 	}
 	if !ok {
-		d.wanted = append(d.wanted, want{archive, r, size})
+		w.free = d.free(ctx, archive)
+		d.wanted = append(d.wanted, w)
 	}
 	return nil
+}
+
+// free says that an archive can be read at once and at no price, as manifests can in some vaults.
+func (d *Desk) free(ctx context.Context, archive string) bool {
+	t, ok := d.o.Store.(coldstore.ReadyTeller)
+	if c, counts := d.o.Store.(counted); counts {
+		t, ok = c.Retriever.(coldstore.ReadyTeller)
+	}
+	if !ok {
+		return false
+	}
+	free, err := t.ReadableNow(ctx, archive)
+	return err == nil && free // an error comes again with the request
 }
 
 // Order asks for all that was wanted and not found, after Options.Approve was told how much that is, and no
@@ -79,8 +96,10 @@ func (d *Desk) Order(ctx context.Context, refused func(archive string, err error
 func (d *Desk) bill(wanted []want) Bill {
 	b := Bill{Tier: d.o.Tier, Days: d.o.Days}
 	for _, w := range wanted {
-		b.Requests++
-		b.Bytes += w.size
+		if !w.free {
+			b.Requests++
+			b.Bytes += w.size
+		}
 	}
 	return b
 }
@@ -89,15 +108,44 @@ func (d *Desk) bill(wanted []want) Bill {
 // stay behind, where there is something to be read without. done is how many of them were asked for.
 func (d *Desk) send(ctx context.Context, wanted []want, refused func(archive string, err error) error, some bool) (done int, err error) {
 	gone := map[string]bool{}
+	var batch []want
+	flush := func() error {
+		asked := d.together(ctx, batch)
+		for i, w := range batch {
+			err := asked[i].err
+			if err == nil {
+				err = d.remember(ctx, asked[i].rt)
+			}
+			if IsDamage(err) && refused != nil {
+				gone[w.archive] = true
+				err = refused(w.archive, err)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		done += len(batch)
+		batch = batch[:0]
+		return nil
+	}
 	for i, w := range wanted {
-		if gone[w.archive] {
+		same := len(batch) > 0 && batch[len(batch)-1].archive == w.archive
+		if len(batch) == d.abreast() || same {
+			if err := flush(); err != nil {
+				return done, err
+			}
+		}
+		if done = i - len(batch); gone[w.archive] {
+			if err := flush(); err != nil {
+				return done, err
+			}
 			continue
 		}
 		// Of one archive an earlier request of this order may have it.
 		if i > 0 && wanted[i-1].archive == w.archive {
 			have, ok, err := d.saved(ctx, w.archive, w.r)
 			if err != nil {
-				return i, err
+				return done, err
 			}
 			if ok {
 				d.note(have, ok)
@@ -105,21 +153,49 @@ func (d *Desk) send(ctx context.Context, wanted []want, refused func(archive str
 			}
 		}
 		if err := d.wait(ctx, i, len(wanted), some && d.all > 0); err != nil {
+			if ferr := flush(); ferr != nil {
+				return done, ferr
+			}
 			if errors.Is(err, errEnough) {
 				return i, nil
 			}
 			return i, err
 		}
-		_, err := d.request(ctx, w.archive, w.r)
-		if IsDamage(err) && refused != nil {
-			gone[w.archive] = true
-			err = refused(w.archive, err)
-		}
-		if err != nil {
-			return i, err
-		}
+		batch = append(batch, w)
+	}
+	if err := flush(); err != nil {
+		return done, err
 	}
 	return len(wanted), nil
+}
+
+// abreast is how many requests are on their way at a time: several, where one asks for whole archives of
+// which there may be very many.
+func (d *Desk) abreast() int {
+	if d.o.Traits.OneRetrieval {
+		return 16
+	}
+	return 1
+}
+
+type asked struct {
+	rt  coldstore.Retrieval
+	err error
+}
+
+// together sends requests abreast, and waits for all their answers.
+func (d *Desk) together(ctx context.Context, batch []want) []asked {
+	all := make([]asked, len(batch))
+	if len(batch) == 1 {
+		all[0].rt, all[0].err = d.ask(ctx, batch[0].archive, batch[0].r)
+		return all
+	}
+	var wg sync.WaitGroup
+	for i, w := range batch {
+		wg.Go(func() { all[i].rt, all[i].err = d.ask(ctx, w.archive, w.r) })
+	}
+	wg.Wait()
+	return all
 }
 
 var errEnough = errors.New("the pace lets no more out now")
@@ -135,7 +211,7 @@ func (d *Desk) Held(ctx context.Context, archive string, r coldstore.Range) (rt 
 }
 
 func (d *Desk) approve(ctx context.Context, b Bill) error {
-	if d.o.Approve == nil || d.o.Traits.Warm {
+	if d.o.Approve == nil || d.o.Traits.Warm || b.Requests == 0 {
 		return nil
 	}
 	return d.o.Approve(ctx, b)
@@ -143,9 +219,19 @@ func (d *Desk) approve(ctx context.Context, b Bill) error {
 
 // request asks the vault, and remembers it.
 func (d *Desk) request(ctx context.Context, archive string, r coldstore.Range) (coldstore.Retrieval, error) {
+	rt, err := d.ask(ctx, archive, r)
+	if err == nil {
+		err = d.remember(ctx, rt)
+	}
+	return rt, err
+}
+
+// ask sends one request. It may be called from several goroutines.
+func (d *Desk) ask(ctx context.Context, archive string, r coldstore.Range) (coldstore.Retrieval, error) {
+	o := coldstore.RetrievalOptions{Tier: d.o.Tier, Days: d.o.Days, Faster: d.slow[archive]}
 	var rt coldstore.Retrieval
 	err := d.retry(ctx, func() (err error) {
-		rt, err = d.o.Store.RequestRetrieval(ctx, archive, r, coldstore.RetrievalOptions{Tier: d.o.Tier, Days: d.o.Days})
+		rt, err = d.o.Store.RequestRetrieval(ctx, archive, r, o)
 		return err
 	})
 	if err != nil {
@@ -154,16 +240,21 @@ func (d *Desk) request(ctx context.Context, archive string, r coldstore.Range) (
 	if rt.Archive == "" {
 		rt.Archive = archive
 	}
+	return rt, nil
+}
+
+// remember writes a retrieval down.
+func (d *Desk) remember(ctx context.Context, rt coldstore.Retrieval) error {
 	if !d.o.Traits.Warm {
 		if err := d.o.Journal.PutRetrieval(ctx, catalog.SavedRetrieval{Vault: d.o.Vault, Retrieval: rt}); err != nil {
-			return rt, err
+			return err
 		}
 		if d.o.Asked != nil {
 			d.o.Asked(rt)
 		}
 	}
 	d.note(rt, true)
-	return rt, nil
+	return nil
 }
 
 // soon is how long an order pauses for its pace even where nobody wants to wait.

@@ -76,6 +76,7 @@ type Desk struct {
 	wanted  []want                         // of the next Order
 	kept    []want                         // those and what was found, where there is a pace
 	queue   *queue                         // nil: everything is asked for at once
+	slow    map[string]bool                // archives that were asked for in a slower tier than is wished for now
 	sizes   map[string]int64               // of whole archives, in bytes, as far as told
 	window  []time.Time                    // of requests within the pace's time, oldest first; nil: not known yet
 	at      time.Time                      // the latest time that the pace has seen
@@ -106,7 +107,7 @@ func New(o Options) *Desk {
 		}
 		o.Store = watched{o.Store, o}
 	}
-	return &Desk{o: o, pending: map[string]coldstore.Retrieval{}, sizes: map[string]int64{}}
+	return &Desk{o: o, pending: map[string]coldstore.Retrieval{}, sizes: map[string]int64{}, slow: map[string]bool{}}
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
@@ -135,6 +136,9 @@ func (d *Desk) Ask(ctx context.Context, archive string, want coldstore.Range) (c
 			d.note(r, ok)
 			return r, err
 		}
+	}
+	if d.free(ctx, archive) {
+		return d.request(ctx, archive, want)
 	}
 	size := want.Size
 	if want.IsWhole() {
@@ -185,11 +189,22 @@ func (d *Desk) saved(ctx context.Context, archive string, want coldstore.Range) 
 				continue
 			}
 		}
+		if !r.Ready && d.o.Traits.Upgrades && faster(d.o.Tier, r.Tier) {
+			d.slow[archive] = true // to be asked for again, in the faster tier
+			continue
+		}
 		if !found || r.Ready && !best.Ready {
 			best, found = r, true
 		}
 	}
 	return best, found, nil
+}
+
+// faster says that a tier that is wished for is faster than one that was asked for. No tier is no wish, and the
+// usual one where it was asked for.
+func faster(wish, was coldstore.Tier) bool {
+	rank := map[coldstore.Tier]int{coldstore.Bulk: 1, "": 2, coldstore.Standard: 2, coldstore.Expedited: 3}
+	return wish != "" && rank[wish] > rank[was]
 }
 
 // old says that a retrieval is certainly no more: no vault takes or keeps one for so long

@@ -154,6 +154,7 @@ func (s *Store) rules(ctx context.Context) ([]rule, error) {
 
 // fits says whether a rule may be for objects of the vault: those have no tags, and keys that begin with root.
 func (r rule) fits(root string) bool {
+	//lint:ignore SA1019 old rules have it
 	prefix, tagged := text(r.Prefix), false
 	if f := r.Filter; f != nil {
 		if f.Prefix != nil {

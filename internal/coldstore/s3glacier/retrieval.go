@@ -92,6 +92,18 @@ func (s *Store) request(ctx context.Context, archive string, r coldstore.Range, 
 	return s.restore(ctx, t, at, o)
 }
 
+// ReadableNow looks at an archive's class.
+func (s *Store) ReadableNow(ctx context.Context, archive string) (bool, error) {
+	if !validName(archive) {
+		return false, fmt.Errorf("look at archive %s: no archive has such a name: %w", archive, coldstore.ErrNotFound)
+	}
+	o, err := s.look(ctx, archive)
+	if err != nil {
+		return false, fmt.Errorf("look at archive %s: %w", archive, err)
+	}
+	return o.class == "" || o.class == types.ObjectStorageClassStandard, nil
+}
+
 // retrieval is what a token stands for as an archive stands now.
 func (s *Store) retrieval(t token, at object) coldstore.Retrieval {
 	r := coldstore.Retrieval{Token: t.String(), Archive: t.archive, Tier: t.tier, Requested: time.Unix(0, t.requested).UTC()}

@@ -79,6 +79,7 @@ var (
 	_ coldstore.UploadLearner = (*Store)(nil)
 	_ coldstore.Stater        = (*Store)(nil)
 	_ coldstore.Regioner      = (*Store)(nil)
+	_ coldstore.ReadyTeller   = (*Store)(nil)
 )
 
 // Open opens a vault whose bucket exists; coldstore.ErrNotFound: it does not. It asks the
