@@ -57,14 +57,10 @@ func (d *Desk) Want(ctx context.Context, archive string, r coldstore.Range, size
 
 // free says that an archive can be read at once and at no price, as manifests can in some vaults.
 func (d *Desk) free(ctx context.Context, archive string) bool {
-	t, ok := d.o.Store.(coldstore.ReadyTeller)
-	if c, counts := d.o.Store.(counted); counts {
-		t, ok = c.Retriever.(coldstore.ReadyTeller)
-	}
-	if !ok {
+	if d.teller == nil {
 		return false
 	}
-	free, err := t.ReadableNow(ctx, archive)
+	free, err := d.teller.ReadableNow(ctx, archive)
 	return err == nil && free // an error comes again with the request
 }
 

@@ -76,6 +76,7 @@ type Desk struct {
 	wanted  []want                         // of the next Order
 	kept    []want                         // those and what was found, where there is a pace
 	queue   *queue                         // nil: everything is asked for at once
+	teller  coldstore.ReadyTeller          // the store, where it is one; else nil
 	slow    map[string]bool                // archives that were asked for in a slower tier than is wished for now
 	sizes   map[string]int64               // of whole archives, in bytes, as far as told
 	window  []time.Time                    // of requests within the pace's time, oldest first; nil: not known yet
@@ -101,13 +102,14 @@ func New(o Options) *Desk {
 	if o.Transfer.Sleep == nil {
 		o.Transfer.Sleep = sleep
 	}
+	teller, _ := o.Store.(coldstore.ReadyTeller)
 	if o.Store != nil {
 		if o.Read == nil {
 			o.Read = func(int64) {}
 		}
 		o.Store = watched{o.Store, o}
 	}
-	return &Desk{o: o, pending: map[string]coldstore.Retrieval{}, sizes: map[string]int64{}, slow: map[string]bool{}}
+	return &Desk{o: o, pending: map[string]coldstore.Retrieval{}, sizes: map[string]int64{}, slow: map[string]bool{}, teller: teller}
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
