@@ -156,26 +156,57 @@ func (v *vault) upload(ctx context.Context, file string, f *os.File, o plain.Upl
 	return p.Stream(ctx, plain.Interruptible(ctx, v.s.env.Stdin), o)
 }
 
-// archiveDelete deletes one archive. What was deleted here before is as good.
+// archiveDelete deletes an archive. What was deleted here before is as good, and so is what is known to be absent if it is
+// called by a key of git-annex, which cannot forget it otherwise.
 func archiveDelete(ctx context.Context, s *session) error {
 	v, err := s.vault(ctx, s.args.args[0])
 	if err != nil {
 		return err
 	}
-	return v.delete(ctx, s.args.args[1])
-}
-
-func (v *vault) delete(ctx context.Context, ref string) error {
-	r, err := v.resolve(ctx, ref)
-	if failure.KindOf(err) == failure.NotFound {
-		if was, werr := v.wasDeleted(ctx, ref); was || werr != nil {
-			return werr
-		}
-	}
+	ref := s.args.args[1]
+	list, err := v.doomed(ctx, ref)
 	if err != nil {
 		return err
 	}
-	return v.remove(ctx, r)
+	for _, r := range list {
+		if err := v.remove(ctx, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// doomed are the archives that are to be deleted by a reference: of several of one name the newest, but all where the
+// name is a key of git-annex, which stands for one content. None: that was done before.
+func (v *vault) doomed(ctx context.Context, ref string) ([]catalog.ArchiveRecord, error) {
+	all, err := v.references(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	name := strings.TrimPrefix(ref, "name:")
+	annex := !strings.HasPrefix(ref, "id:") && (isKey(name) || len(bareKeys(name)) > 0)
+	there := alive(all)
+	switch {
+	case annex && len(there) > 1:
+		v.s.info("%d archives are called %s, a key of git-annex: all of them are deleted", len(there), repr(ref))
+		return there, nil
+	case len(there) > 0:
+		return []catalog.ArchiveRecord{v.newest(ref, there)}, nil
+	}
+	if was, err := v.wasDeleted(ctx, ref); was || err != nil {
+		return nil, err
+	}
+	if annex {
+		p := &presence{vault: v, ref: ref, maxAge: ageOf(presentAge)}
+		is, _, err := p.known(ctx)
+		if err != nil || is == plain.Absent {
+			return nil, err
+		}
+		if is == plain.Present { // its upload was interrupted, and turned out to be complete
+			return v.references(ctx, ref)
+		}
+	}
+	return nil, notFound(ref)
 }
 
 // remove deletes an archive and remembers that for good.
@@ -229,23 +260,20 @@ func archiveMultiDelete(ctx context.Context, s *session) error {
 	}
 	n := 0
 	for _, ref := range s.args.args[1:] {
-		r, err := v.resolve(ctx, ref)
+		list, err := v.doomed(ctx, ref)
 		if failure.KindOf(err) == failure.NotFound {
-			if was, werr := v.wasDeleted(ctx, ref); werr != nil {
-				return werr
-			} else if was {
-				continue
-			}
 			return fmt.Errorf("archive %s not found", ref)
 		}
 		if err != nil {
 			return err
 		}
-		s.info("Deleting archive %s", ref)
-		if err := v.remove(ctx, r); err != nil {
-			return err
+		for _, r := range list {
+			s.info("Deleting archive %s", ref)
+			if err := v.remove(ctx, r); err != nil {
+				return err
+			}
+			n++
 		}
-		n++
 	}
 	s.info("%d archives deleted", n)
 	return nil

@@ -174,10 +174,14 @@ func (v *vault) resolve(ctx context.Context, ref string) (catalog.ArchiveRecord,
 	if err != nil {
 		return catalog.ArchiveRecord{}, err
 	}
-	all = alive(all)
-	if len(all) == 0 {
+	if all = alive(all); len(all) == 0 {
 		return catalog.ArchiveRecord{}, notFound(ref)
 	}
+	return v.newest(ref, all), nil
+}
+
+// newest is the last of several archives that a reference may mean; of the others a line tells.
+func (v *vault) newest(ref string, all []catalog.ArchiveRecord) catalog.ArchiveRecord {
 	newest := all[len(all)-1]
 	if len(all) > 1 {
 		var others []string
@@ -186,5 +190,5 @@ func (v *vault) resolve(ctx context.Context, ref string) (catalog.ArchiveRecord,
 		}
 		v.s.info("%d archives are called %s; this is the newest, id:%s; the others: %s", len(all), repr(ref), newest.ID, strings.Join(others, " "))
 	}
-	return newest, nil
+	return newest
 }

@@ -58,27 +58,35 @@ type presence struct {
 	wait   bool
 }
 
-// find answers it: from the catalog, else by what the service says about the vault, else by its inventory.
-func (p *presence) find(ctx context.Context) (plain.Presence, error) {
+// known answers from the catalog, else by what the service says about the vault. made is when the service made its newest inventory,
+// where that was asked.
+func (p *presence) known(ctx context.Context) (is plain.Presence, made time.Time, err error) {
 	if p.lists {
 		all, err := p.references(ctx, p.ref)
 		if err != nil || len(alive(all)) == 0 {
-			return plain.Absent, err
+			return plain.Absent, made, err
 		}
-		return plain.Present, nil
+		return plain.Present, made, nil
 	}
 	is, l, err := p.judge(ctx, time.Time{})
 	if is != plain.Unknown || err != nil {
-		return is, err
+		return is, made, err
 	}
 	if is, err = p.settled(ctx); is != plain.Unknown || err != nil {
-		return is, err
+		return is, made, err
 	}
 	through, made, err := p.unchanged(ctx, l)
 	if err != nil {
-		return is, err
+		return is, made, err
 	}
-	if is, _, err = p.judge(ctx, through); is != plain.Unknown || err != nil {
+	is, _, err = p.judge(ctx, through)
+	return is, made, err
+}
+
+// find answers by what is known, else by the inventory.
+func (p *presence) find(ctx context.Context) (plain.Presence, error) {
+	is, made, err := p.known(ctx)
+	if is != plain.Unknown || err != nil {
 		return is, err
 	}
 	// An inventory that was fetched before the newest one was made does not help.
@@ -87,35 +95,22 @@ func (p *presence) find(ctx context.Context) (plain.Presence, error) {
 		age = min(age, max(p.app.Now().Sub(made), 0))
 	}
 	for try := 0; ; try++ {
-		o := syncOptions{wait: p.wait, maxAge: age, needless: func() (bool, error) {
-			is, l, err = p.judge(ctx, time.Time{})
-			if is == plain.Unknown && err == nil {
-				if through, made, err = p.unchanged(ctx, l); err == nil {
-					is, _, err = p.judge(ctx, through)
-				}
+		o := syncOptions{wait: p.wait, maxAge: age}
+		if try == 0 { // another process may have taken it in meanwhile
+			o.needless = func() (bool, error) {
+				is, _, err = p.known(ctx)
+				return is != plain.Unknown, err
 			}
-			return is != plain.Unknown, err
-		}}
-		if try > 0 {
-			o.needless = nil
 		}
 		if _, err := p.sync(ctx, o); err != nil {
 			return plain.Unknown, p.later(err)
 		}
-		if is != plain.Unknown {
-			return is, nil
-		}
-		if is, l, err = p.judge(ctx, time.Time{}); is != plain.Unknown || err != nil {
+		if is, made, err = p.known(ctx); is != plain.Unknown || err != nil {
 			return is, err
 		}
-		if through, made, err = p.unchanged(ctx, l); err != nil {
+		l, err := p.db.LastListing(ctx, p.url)
+		if err != nil || try == 1 || p.maxAge == 0 || !l.AsOf.Before(made.Truncate(time.Second)) {
 			return is, err
-		}
-		if is, _, err = p.judge(ctx, through); is != plain.Unknown || err != nil {
-			return is, err
-		}
-		if !l.AsOf.Before(made.Add(-time.Second)) || try == 1 || p.maxAge == 0 {
-			return is, nil
 		}
 		age = time.Nanosecond // what was used was fetched before the newest inventory was made
 	}
