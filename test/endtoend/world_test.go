@@ -36,6 +36,7 @@ var build = sync.OnceValues(func() (string, error) {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
+	stopServers()
 	if bin, err := build(); err == nil {
 		os.RemoveAll(filepath.Dir(bin))
 	}
