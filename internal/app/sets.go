@@ -146,6 +146,9 @@ func (a *App) configured(known []catalog.Set, s *config.Set) (Target, error) {
 
 // implicit is the target of a set that was made for a path. It keeps its vault.
 func (a *App) implicit(s catalog.Set, fresh bool) (Target, error) {
+	if s.Kind == config.KindMirror {
+		return mirrorOf(s, fresh), nil
+	}
 	return Target{Set: s, New: fresh, Config: &config.Set{Name: s.Name, Paths: []string{s.Root}}}, nil
 }
 

@@ -370,8 +370,10 @@ type ItemUpload struct {
 	// Size and TreeHash are set when all parts are there, before the upload is completed: the archive may exist then.
 	Size     int64
 	TreeHash treehash.Hash
-	Run      *ItemRun // of an index: the run as it is to be recorded
-	From, To uint64   // of an index: it tells of the runs from … to …
+	// Of an index: the run as it is to be recorded, and its number and id.
+	Run   *ItemRun
+	RunN  uint64
+	RunID string
 }
 
 type itemUploadJSON struct {
@@ -484,7 +486,7 @@ func (d *DB) ItemsListed(ctx context.Context, r ItemRun, desc string, at time.Ti
 		if err := putItemRun(ctx, tx, &r); err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, `UPDATE items SET listed = $3 WHERE set_id = $1 AND n >= $2 AND n <= $3`, r.SetID, int64(r.IndexFrom), int64(r.N)); err != nil {
+		if _, err := tx.ExecContext(ctx, `UPDATE items SET listed = $3 WHERE set_id = $1 AND n <= $3 AND (n >= $2 OR listed = 0)`, r.SetID, int64(r.IndexFrom), int64(r.N)); err != nil {
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, `DELETE FROM item_uploads WHERE set_id = $1 AND path = $2`, r.SetID, []byte{}); err != nil {
@@ -541,4 +543,11 @@ func removeItems(ctx context.Context, tx *sql.Tx, setID string) error {
 		}
 	}
 	return nil
+}
+
+// ItemsUntold is how many versions of a set's items no description and no index in the vault tells of.
+func (d *DB) ItemsUntold(ctx context.Context, setID string) (int64, error) {
+	var n int64
+	err := d.b.Read.QueryRowContext(ctx, `SELECT COUNT(*) FROM items WHERE set_id = $1 AND listed = 0 AND snapshot = '' AND deleted = ''`, setID).Scan(&n)
+	return n, d.fail("count items", err)
 }

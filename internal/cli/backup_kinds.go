@@ -15,6 +15,10 @@ func (c *command) backupKind(ctx context.Context, a *app.App, t app.Target, f ba
 		return c.backupTree(ctx, a, t, f)
 	case config.KindZFS, config.KindBtrfs, config.KindCommand, config.KindStream:
 		return c.backupStream(ctx, a, t, f)
+	case config.KindItems:
+		return c.backupItems(ctx, a, t, f)
+	case config.KindMirror:
+		return c.backupMirror(ctx, a, t, f)
 	default:
 		return failure.Errorf(failure.Usage, "set %s: sets of kind %s cannot be backed up by this command", t.Set.Name, kind)
 	}

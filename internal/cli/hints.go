@@ -9,6 +9,7 @@ import (
 	"github.com/firn-backup/firn/internal/codec"
 	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/keyfile"
+	"github.com/firn-backup/firn/internal/mirror"
 )
 
 // hinted is an error with advice for people.
@@ -41,6 +42,7 @@ func hintFor(err error) string {
 		{app.ErrNoCatalog, "firn backup PATH makes one; after a loss, firn recover VAULT rebuilds it"},
 		{app.ErrNoVault, "is it mounted? firn vault create URL makes a new one"},
 		{backup.ErrBaseLost, "is the right disk mounted? firn verify tells what is missing; firn backup --full begins anew with a full snapshot"},
+		{mirror.ErrEmptied, "mount it; if it is meant to be empty, firn vault reconcile --allow-shrunk --commit deletes its archives"},
 		{backup.ErrEmptied, "mount it; if it is meant to be empty, --allow-empty backs it up so"},
 		{app.ErrBroken, "the archives in it may be whole; docs/howto/restore.md tells how to mend it, and how to read them without Firn"},
 		{app.ErrNoSet, "firn snapshots lists the sets"},

@@ -13,8 +13,8 @@ import (
 )
 
 type lsOptions struct {
-	long, null bool
-	depth      int
+	long, null, versions bool
+	depth                int
 }
 
 func newLs(c *command) *cobra.Command {
@@ -38,12 +38,19 @@ names as they are.`,
 		},
 	}
 	cmd.Flags().BoolVarP(&o.long, "long", "l", false, "show mode, owner, size and time")
+	cmd.Flags().BoolVar(&o.versions, "versions", false, "of a set of items, or a mirror: list all versions that were stored")
 	cmd.Flags().BoolVarP(&o.null, "null", "0", false, "end names with NUL, and show them as they are")
 	cmd.Flags().IntVar(&o.depth, "depth", 0, "list at most so many levels below each path (default: all)")
 	return cmd
 }
 
 func (c *command) ls(ctx context.Context, a *app.App, arg string, paths []string, o lsOptions) error {
+	if set, at, ok, err := a.FindItems(ctx, arg); ok || err != nil {
+		if err != nil {
+			return err
+		}
+		return c.lsItems(ctx, a, set, at, paths, o)
+	}
 	set, snap, err := a.FindSnapshot(ctx, arg)
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/firn-backup/firn/internal/app"
 	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/items"
 	"github.com/firn-backup/firn/internal/keyfile"
 	"github.com/firn-backup/firn/internal/progress"
 	"github.com/firn-backup/firn/internal/recovery"
@@ -78,6 +80,12 @@ func (c *command) recover(cmd *cobra.Command, args []string, f recoverFlags) err
 		Catalog: db, Lister: store, Store: store, Vault: url, Codecs: a.Codecs(f.identities), Now: a.Now,
 		TrustAny: f.trustAny, Tier: d.tier, Days: d.days, Pace: d.pace, Approve: d.approve, Wait: f.wait,
 		Configured: func(name string) bool { return a.Config.Sets[name] != nil },
+		Kind: func(name string) string {
+			if s := a.Config.Sets[name]; s != nil {
+				return s.Kind
+			}
+			return ""
+		},
 	}
 	if o.Signers, err = a.Signers(ctx); err != nil {
 		return err
@@ -96,10 +104,24 @@ func (c *command) recoverRun(ctx context.Context, a *app.App, run *app.Run, o re
 	o.Observe = &recoverWatcher{meter: meter, tell: tell, log: run, c: c}
 	tell.Tell(progress.Event{Kind: progress.Began, Text: "recovering from " + o.Vault})
 	res, err := recovery.Run(ctx, o)
-	stop()
 	kind := failure.KindOf(err)
+	var single items.RecoverResult
+	if err == nil || kind == failure.Partial || kind == failure.Damaged || kind == failure.NoKey {
+		var serr error
+		if single, serr = c.recoverItems(ctx, a, run, tell, o); serr != nil && (err == nil || kind == failure.Partial) {
+			err = errors.Join(serr, err)
+		}
+		if kind == failure.NoKey && single.Sets > 0 && serr == nil {
+			err = failure.Wrap(failure.Partial, err)
+		}
+		kind = failure.KindOf(err)
+	}
+	stop()
 	summary := fmt.Sprintf("%s as of %s: %s recovered, %s known already, %s", o.Vault, c.stamp(res.AsOf),
 		plural(int64(res.Recovered), "snapshot"), count(int64(res.Kept)), plural(int64(res.Sets), "set"))
+	if single.Sets > 0 {
+		summary += fmt.Sprintf("; %s of %s of single archives recovered", plural(single.Items, "item"), plural(int64(single.Sets), "set"))
+	}
 	if res.Problems > 0 {
 		summary += "; " + plural(res.Problems, "problem")
 	}
@@ -112,6 +134,31 @@ func (c *command) recoverRun(ctx context.Context, a *app.App, run *app.Run, o re
 		err = withHint(err, "the vault holds a key under a passphrase (firn vault show): fetch that archive and give it to firn key import")
 	}
 	return errors.Join(err, run.End(ctx, c.codeOf(ctx, err), summary))
+}
+
+// recoverItems recovers sets of single archives.
+func (c *command) recoverItems(ctx context.Context, a *app.App, run *app.Run, tell progress.Watcher, o recovery.Options) (items.RecoverResult, error) {
+	store, err := a.OpenStore(ctx, o.Vault, false)
+	if err != nil {
+		return items.RecoverResult{}, err
+	}
+	return items.Recover(ctx, items.RecoverOptions{
+		Catalog: o.Catalog, Store: store, Vault: o.Vault, Codecs: o.Codecs, Signers: o.Signers, Now: o.Now, Rand: rand.Reader, TrustAny: o.TrustAny,
+		Tier: o.Tier, Days: o.Days, Wait: o.Wait, Approve: o.Approve, Pace: o.Pace, Transfer: o.Transfer,
+		PathOf: func(name string) string {
+			if s := a.Config.Sets[name]; s != nil {
+				return s.Path
+			}
+			return ""
+		},
+		Problem: func(archive, reason string) {
+			run.Warn("problem", "archive", archive, "reason", reason)
+			tell.Tell(progress.Event{Kind: progress.Problem, Archive: archive, Text: reason})
+		},
+		Waiting: func(ready, all int) {
+			tell.Tell(progress.Event{Kind: progress.Waiting, Text: waitingText(ready, all)})
+		},
+	})
 }
 
 // jsonRecover is the data of a recovery's summary. docs/reference/json.md.

@@ -67,6 +67,12 @@ func (c *command) restore(cmd *cobra.Command, args []string, f restoreFlags) err
 	if err != nil {
 		return err
 	}
+	if set, at, ok, err := a.FindItems(ctx, args[0]); ok || err != nil {
+		if err != nil {
+			return err
+		}
+		return c.restoreItems(ctx, a, set, at, args[1:], f)
+	}
 	o, err := restoreOptions(f)
 	if err != nil {
 		return err

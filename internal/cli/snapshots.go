@@ -8,6 +8,7 @@ import (
 
 	"github.com/firn-backup/firn/internal/app"
 	"github.com/firn-backup/firn/internal/catalog"
+	"github.com/firn-backup/firn/internal/config"
 	"github.com/firn-backup/firn/internal/units"
 )
 
@@ -113,6 +114,17 @@ func (c *command) listSnapshots(ctx context.Context, a *app.App, sets []catalog.
 		db, err := a.Catalog(ctx, false)
 		if err != nil {
 			return err
+		}
+		if set.Kind == config.KindItems || set.Kind == config.KindMirror {
+			runs, err := db.ItemRuns(ctx, set.ID)
+			if err != nil {
+				return err
+			}
+			for i, j := range itemSnapshots(set, runs) {
+				list = append(list, j)
+				t.row(clean(setLabel(a, set)), strconv.FormatUint(j.N, 10), c.stamp(runs[i].At), j.Kind, count(j.Entries), units.Size(j.Size), units.Size(j.Stored), j.Snapshot)
+			}
+			continue
 		}
 		snaps, err := db.Snapshots(ctx, set.ID)
 		if err != nil {

@@ -21,7 +21,7 @@ of the config file, or a URL: dir:/path, s3://BUCKET/PREFIX, glacier://REGION/VA
 		Args: cobra.ArbitraryArgs,
 		RunE: needCommand,
 	}
-	cmd.AddCommand(newVaultCreate(c), newVaultList(c), newVaultShow(c), newVaultDelete(c), newVaultSync(c), newVaultEmpty(c), newVaultTidy(c),
+	cmd.AddCommand(newVaultCreate(c), newVaultList(c), newVaultShow(c), newVaultDelete(c), newVaultSync(c), newVaultReconcile(c), newVaultEmpty(c), newVaultTidy(c),
 		newVaultTag(c), newVaultPolicy(c), newVaultLock(c), newVaultNotify(c), newVaultRetrievalPolicy(c), newVaultCapacity(c))
 	return cmd
 }

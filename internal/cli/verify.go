@@ -98,23 +98,32 @@ func (c *command) vaultsToVerify(ctx context.Context, a *app.App, db *catalog.DB
 		}
 	}
 	var out []vaultSets
+	add := func(vault, set string) {
+		i := slices.IndexFunc(out, func(v vaultSets) bool { return v.url == vault })
+		if i < 0 {
+			i = len(out)
+			out = append(out, vaultSets{url: vault})
+		}
+		if len(args) > 0 && !slices.Contains(out[i].sets, set) {
+			out[i].sets = append(out[i].sets, set)
+		}
+	}
 	for _, s := range sets {
 		snaps, err := db.Snapshots(ctx, s.ID)
 		if err != nil {
 			return nil, err
 		}
 		for _, snap := range snaps {
-			if snap.State != catalog.Stored {
-				continue
+			if snap.State == catalog.Stored {
+				add(snap.Vault, s.ID)
 			}
-			i := slices.IndexFunc(out, func(v vaultSets) bool { return v.url == snap.Vault })
-			if i < 0 {
-				i = len(out)
-				out = append(out, vaultSets{url: snap.Vault})
-			}
-			if len(args) > 0 && !slices.Contains(out[i].sets, s.ID) {
-				out[i].sets = append(out[i].sets, s.ID)
-			}
+		}
+		runs, err := db.ItemRuns(ctx, s.ID)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range runs {
+			add(r.Vault, s.ID)
 		}
 	}
 	if len(out) == 0 {
@@ -159,6 +168,9 @@ func (c *command) verifyVault(ctx context.Context, a *app.App, o verify.Options,
 
 func verifySummary(o verify.Options, r verify.Result) string {
 	text := fmt.Sprintf("%s: %s of %s, %s", o.Vault, plural(int64(r.Archives), "archive"), plural(int64(r.Snapshots), "snapshot"), units.Size(r.Bytes))
+	if r.Items > 0 {
+		text += ", " + plural(int64(r.Items), "item")
+	}
 	if o.Read {
 		text += fmt.Sprintf(", %s read back, %s compared", units.Size(r.Read), plural(r.Files, "file"))
 	}
@@ -179,6 +191,7 @@ type jsonVerify struct {
 	Vault       string           `json:"vault"`
 	AsOf        *string          `json:"as_of,omitempty"`
 	Snapshots   int              `json:"snapshots"`
+	Items       int              `json:"items,omitempty"`
 	Archives    int              `json:"archives"`
 	Bytes       int64            `json:"bytes"`
 	BytesRead   int64            `json:"bytes_read"`
@@ -188,7 +201,7 @@ type jsonVerify struct {
 }
 
 func verifyJSON(o verify.Options, r verify.Result) jsonVerify {
-	j := jsonVerify{Vault: o.Vault, AsOf: stampJSON(r.AsOf), Snapshots: r.Snapshots, Archives: r.Archives, Bytes: r.Bytes,
+	j := jsonVerify{Vault: o.Vault, AsOf: stampJSON(r.AsOf), Snapshots: r.Snapshots, Items: r.Items, Archives: r.Archives, Bytes: r.Bytes,
 		BytesRead: r.Read, Files: r.Files, Found: map[string]int64{}, OrphanBytes: r.OrphanSum}
 	for k, n := range r.Found {
 		j.Found[string(k)] = n

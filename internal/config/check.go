@@ -13,7 +13,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/firn-backup/firn/internal/exclude"
 	"github.com/firn-backup/firn/internal/keyfile"
 	"github.com/firn-backup/firn/internal/snapshot"
 )
@@ -153,19 +152,7 @@ func (p *parser) checkRecipients(s *Set, at func(string) string) {
 // checkTree checks what belongs to a set of kind tree.
 func (p *parser) checkTree(s *Set, at func(string) string) {
 	p.checkPaths(s, at("paths"))
-	for i, pattern := range s.Exclude {
-		if _, err := exclude.Parse([]string{pattern}, ""); err != nil || strings.ContainsRune(pattern, '\n') {
-			p.fault(index(at("exclude"), i), "%q is not a pattern", pattern)
-		}
-	}
-	for i, name := range s.ExcludeIfPresent {
-		if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
-			p.fault(index(at("exclude-if-present"), i), "%q is not the name of a file", name)
-		}
-	}
-	for i := range s.RequireMount {
-		s.RequireMount[i] = p.absPath(index(at("require-mount"), i), s.RequireMount[i])
-	}
+	p.checkTreeKeys(s, at)
 }
 
 func (p *parser) checkPaths(s *Set, key string) {

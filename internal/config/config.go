@@ -67,6 +67,7 @@ type Set struct {
 	Checksum         bool     `toml:"checksum"`
 	NoVerifyFrames   bool     `toml:"no-verify-frames"`
 
+	Single
 	Timing
 	Retention
 	Hooks
@@ -78,15 +79,12 @@ type Set struct {
 func later(section string) []string {
 	switch section {
 	case "set":
-		return []string{"path", "tier"}
+		return []string{"tier"}
 	case "":
 		return []string{"daemon", "web"}
 	}
 	return nil
 }
-
-// laterKinds are the kinds of sets that this version has not.
-func laterKinds() []string { return []string{"items", "mirror"} }
 
 // Fault is one thing wrong with the file.
 type Fault struct {

@@ -22,7 +22,7 @@ func setKinds() []setKind {
 	kinds := []setKind{
 		{KindTree, []string{"paths", "exclude", "exclude-if-present", "one-file-system", "require-mount", "checksum"}, (*parser).checkTree},
 	}
-	return append(kinds, streamKinds()...)
+	return append(append(kinds, streamKinds()...), singleKinds()...)
 }
 
 // KindOf is the kind of a set: what its key says, tree where that says nothing.
@@ -38,9 +38,6 @@ func (p *parser) checkKind(s *Set, at func(string) string) bool {
 	kinds := setKinds()
 	i := slices.IndexFunc(kinds, func(k setKind) bool { return k.name == s.KindOf() })
 	switch {
-	case slices.Contains(laterKinds(), s.Kind):
-		p.fault(at("kind"), "kind = %q is not supported by this version yet", s.Kind)
-		return false
 	case i < 0:
 		p.fault(at("kind"), "unknown kind %q (this version has %s)", s.Kind, kindNames(kinds))
 		return true

@@ -202,6 +202,12 @@ func (f *File) Commit() error {
 	return faults
 }
 
+// CommitSize is Commit of a file whose size was not known before: size is how many bytes were written.
+func (f *File) CommitSize(size int64) error {
+	f.e.Size = size
+	return f.Commit()
+}
+
 // link gives an O_TMPFILE its name.
 func (f *File) link(dir int, name string) error {
 	from := fmt.Sprintf("/proc/self/fd/%d", f.fd)

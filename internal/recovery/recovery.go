@@ -38,14 +38,16 @@ type Options struct {
 	TrustAny bool
 	// Configured says whether the config file has a set of that name; nil: it has none.
 	Configured func(name string) bool
-	Tier       coldstore.Tier
-	Days       int
-	Wait       bool
-	Poll       time.Duration
-	Transfer   transfer.Options
-	Approve    func(ctx context.Context, b retrieval.Bill) error // see retrieval.Options
-	Pace       cost.Pace                                         // of requests; the zero Pace: none
-	Observe    Observer                                          // may be nil
+	// Kind is the kind that the config file gives to the set of that name, empty where it has none. Nil: there is no such file.
+	Kind     func(name string) string
+	Tier     coldstore.Tier
+	Days     int
+	Wait     bool
+	Poll     time.Duration
+	Transfer transfer.Options
+	Approve  func(ctx context.Context, b retrieval.Bill) error // see retrieval.Options
+	Pace     cost.Pace                                         // of requests; the zero Pace: none
+	Observe  Observer                                          // may be nil
 }
 
 // Observer is told of progress. Read may be called from any goroutine.
@@ -374,6 +376,16 @@ func (r *run) rootOf(h *manifest.Header) string {
 	return h.Paths[0]
 }
 
+// kindOf is the kind of a set of trees, which manifests do not tell: each item of a set may be one.
+func (r *run) kindOf(h *manifest.Header) string {
+	if r.o.Kind != nil {
+		if k := r.o.Kind(h.Set); k == "items" {
+			return k
+		}
+	}
+	return "tree"
+}
+
 // putSet records a manifest's set if the catalog does not know it; made says that it did not.
 func (r *run) putSet(ctx context.Context, h *manifest.Header) (set catalog.Set, made bool, err error) {
 	sets, err := r.o.Catalog.Sets(ctx)
@@ -387,7 +399,7 @@ func (r *run) putSet(ctx context.Context, h *manifest.Header) (set catalog.Set, 
 		}
 		taken = taken || s.Name == h.Set && s.Host == h.Host
 	}
-	kind := "tree"
+	kind := r.kindOf(h)
 	if h.IsStream() { // which producer's, the config file knows
 		kind = "stream"
 	}

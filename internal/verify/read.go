@@ -34,6 +34,11 @@ func (r *run) readAll(ctx context.Context) error {
 				return err
 			}
 		}
+		if err := r.eachItem(ctx, func(i catalog.Item) error {
+			return desk.Want(ctx, i.Archive.Archive, coldstore.Range{}, i.Archive.Size)
+		}); err != nil {
+			return err
+		}
 		// What the vault does not have is met again when it is read.
 		if err := desk.Order(ctx, func(string, error) error { return nil }); err != nil {
 			return err
@@ -50,7 +55,7 @@ func (r *run) readAll(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return r.readItems(ctx, desk)
 }
 
 // there says whether an archive was in the listing.

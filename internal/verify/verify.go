@@ -88,7 +88,8 @@ const Sample = 100
 type Result struct {
 	AsOf      time.Time // of the listing
 	Snapshots int
-	Archives  int   // that the snapshots need
+	Items     int   // that are archives of their own, in their current versions
+	Archives  int   // that the snapshots and items need
 	Bytes     int64 // of those
 	Read      int64 // bytes read back
 	Files     int64 // whose contents were compared
@@ -163,6 +164,9 @@ func (r *run) expect(ctx context.Context) error {
 			continue
 		}
 		r.sets = append(r.sets, s.ID)
+		if err := r.expectItems(ctx, s.ID); err != nil {
+			return err
+		}
 		snaps, err := r.o.Catalog.Snapshots(ctx, s.ID)
 		if err != nil {
 			return err

@@ -226,6 +226,9 @@ func (set *rootSet) close() {
 	set.dirs.close()
 }
 
+// RequireMount returns an error unless something is mounted at path: what Options.RequireMount asks for, by itself.
+func RequireMount(path string) error { return isMount(path) }
+
 // isMount says whether something is mounted at path.
 func isMount(path string) error {
 	full, err := absolute(path)

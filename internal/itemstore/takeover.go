@@ -1,0 +1,213 @@
+package itemstore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/firn-backup/firn/internal/catalog"
+	"github.com/firn-backup/firn/internal/coldstore"
+	"github.com/firn-backup/firn/internal/snapshot"
+	"github.com/firn-backup/firn/internal/transfer"
+	"github.com/firn-backup/firn/treehash"
+)
+
+// found is an archive that may be an item of the set.
+type found struct {
+	coldstore.Archive
+	mtime time.Time
+	mark  Mark
+}
+
+// TakeOver records what a vault has of a set of which the catalog knows nothing: a lost catalog, or archives that
+// mt-aws-glacier stored, cost no second upload. Only archives whose descriptions tell of themselves are meant, and those that bear no
+// mark of a set only where local says that the file of that name has their tree hash; local may be nil. It does
+// nothing when the catalog knows items of the set. It returns how many it recorded.
+func TakeOver(ctx context.Context, o Options, local func(ctx context.Context, name string, size int64) (treehash.Hash, bool)) (int, error) {
+	if err := o.check(); err != nil {
+		return 0, err
+	}
+	if o.Encrypt.Name() != codecNone {
+		return 0, nil
+	}
+	stop := errors.New("stop")
+	err := o.Catalog.Items(ctx, o.Set.ID, catalog.ItemQuery{All: true}, func(catalog.Item) error { return stop })
+	if errors.Is(err, stop) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	byName := map[string][]found{}
+	err = eachKnown(ctx, o, func(a coldstore.Archive) error {
+		name, mtime, m, ok := ParseMT2(a.Description)
+		if !ok || m.SetID != "" && !o.mine(ctx, m) {
+			return nil
+		}
+		if by, err := o.Catalog.NeededBy(ctx, o.Vault, a.ID); err != nil || by != "" {
+			return err
+		}
+		if m.SetID == "" {
+			if local == nil {
+				return nil
+			}
+			if h, ok := local(ctx, name, a.Size); !ok || h != a.TreeHash {
+				return ctx.Err()
+			}
+		}
+		byName[name] = append(byName[name], found{a, mtime, m})
+		return nil
+	})
+	if err != nil || len(byName) == 0 {
+		return 0, err
+	}
+	return o.record(ctx, byName)
+}
+
+// mine says whether a mark is that of this set, or was that of its predecessor of the same name on the same host.
+func (o *Options) mine(ctx context.Context, m Mark) bool {
+	if m.SetID == o.Set.ID {
+		return true
+	}
+	if m.Set != o.Set.Name || m.Host != o.Host {
+		return false
+	}
+	_, err := o.Catalog.SetByID(ctx, m.SetID)
+	return err != nil // another set of the catalog's own keeps what it has
+}
+
+// eachKnown calls fn for the archives that a vault has, as far as that is known.
+func eachKnown(ctx context.Context, o Options, fn func(coldstore.Archive) error) error {
+	if o.Store.Traits().ListLag > 0 {
+		there := func(r catalog.ArchiveRecord) bool {
+			return r.DeletedAt.IsZero() && strings.HasPrefix(r.Description, "mt")
+		}
+		return o.Catalog.FindArchives(ctx, o.Vault, there, func(r catalog.ArchiveRecord) error { return fn(r.Archive) })
+	}
+	var all []coldstore.Archive
+	err := transfer.Retry(ctx, o.Transfer, func() error {
+		all = all[:0]
+		_, err := o.Store.List(ctx, func(a coldstore.Archive) error {
+			if strings.HasPrefix(a.Description, "mt") {
+				all = append(all, a)
+			}
+			return nil
+		})
+		return err
+	})
+	if err != nil && !errors.Is(err, coldstore.ErrIntegrity) {
+		return fmt.Errorf("list the vault: %w", err)
+	}
+	for _, a := range all {
+		if err := fn(a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// record writes down what was found, as runs of the set: the newest version of each name in the last of them.
+func (o *Options) record(ctx context.Context, byName map[string][]found) (int, error) {
+	most := 0
+	for _, list := range byName {
+		most = max(most, len(list))
+	}
+	runs, err := o.Catalog.ItemRuns(ctx, o.Set.ID)
+	if err != nil {
+		return 0, err
+	}
+	var first uint64
+	if len(runs) > 0 {
+		first = runs[len(runs)-1].N
+	}
+	var items []catalog.Item
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		list := byName[name]
+		slices.SortStableFunc(list, older)
+		for k, f := range list {
+			i := o.recovered(name, f)
+			i.N = first + uint64(most-len(list)+k+1)
+			if k+1 < len(list) {
+				i.Until = i.N + 1
+			}
+			i.Listed = i.N
+			items = append(items, i)
+		}
+	}
+	for n := first + 1; n <= first+uint64(most); n++ {
+		id, err := snapshot.NewID(o.Now(), o.Rand)
+		if err != nil {
+			return 0, err
+		}
+		run := catalog.ItemRun{SetID: o.Set.ID, N: n, ID: id, Vault: o.Vault, At: o.Now()}
+		for _, i := range items {
+			if i.N == n {
+				run.New++
+				run.Sent += i.Archive.Size
+			}
+			if i.N <= n && (i.Until == 0 || i.Until > n) {
+				run.Items++
+				run.Bytes += i.Size()
+			}
+		}
+		if err := o.Catalog.PutItemRun(ctx, run); err != nil {
+			return 0, err
+		}
+	}
+	for part := range slices.Chunk(items, 2000) {
+		if err := o.Catalog.PutItems(ctx, part); err != nil {
+			return 0, err
+		}
+	}
+	return len(items), nil
+}
+
+// recovered is an item as its archive alone tells of it.
+func (o *Options) recovered(name string, f found) catalog.Item {
+	i := catalog.Item{
+		SetID: o.Set.ID, Path: name, Vault: o.Vault, Archive: catalog.ArchiveRef{Archive: f.ID, Size: f.Size, TreeHash: f.TreeHash}, Stored: f.Created,
+		ItemMore: catalog.ItemMore{
+			Dir: f.mark.Dir, Self: true, Name: name + f.mark.Ext, Desc: f.Description, Compress: codecNone, Encrypt: codecNone,
+			MTime: snapshot.TimeOf(f.mtime), Bare: true,
+		},
+	}
+	if f.mark.Codec != "" {
+		i.Compress = f.mark.Codec
+	} else {
+		i.Plain, i.PlainHash = f.Size, f.TreeHash
+	}
+	if i.Stored.IsZero() {
+		i.Stored = o.Now()
+	}
+	if i.Dir {
+		i.Bytes = f.Size
+	}
+	return i
+}
+
+// Recovered are the versions of an item of which all that is known are archives that tell of themselves, the oldest first. Their
+// numbers are not set. A mark that cannot be read leaves an archive out.
+func Recovered(setID, vault, name string, archives []coldstore.Archive, now func() time.Time) []catalog.Item {
+	o := &Options{Vault: vault, Set: catalog.Set{ID: setID}, Now: now}
+	var list []found
+	for _, a := range archives {
+		if _, mtime, m, ok := ParseMT2(a.Description); ok {
+			list = append(list, found{a, mtime, m})
+		}
+	}
+	slices.SortStableFunc(list, older)
+	var items []catalog.Item
+	for _, f := range list {
+		items = append(items, o.recovered(name, f))
+	}
+	return items
+}
+
+func older(a, b found) int {
+	return cmp.Or(a.mtime.Compare(b.mtime), a.Created.Compare(b.Created), strings.Compare(a.ID, b.ID))
+}

@@ -1,0 +1,101 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/firn-backup/firn/internal/catalog"
+	"github.com/firn-backup/firn/internal/itemstore"
+)
+
+// maxFailures is after how many failures of the vault in a row the run ends: it is out of reach.
+const maxFailures = 5
+
+// commit does it: uploads first, then the deletions.
+func (r *run) commit(ctx context.Context) error {
+	err := r.uploads(ctx)
+	if err == nil && len(r.gone) > 0 {
+		err = r.endGone(ctx)
+	}
+	run, eerr := r.s.End(context.WithoutCancel(ctx))
+	r.res.Run = run
+	if err = errors.Join(err, eerr); err != nil || !r.o.Delete {
+		return err
+	}
+	gone := map[string]bool{}
+	for _, i := range r.gone {
+		gone[i.Path] = true
+	}
+	_, err = r.s.Delete(ctx, r.o.Early, func(i catalog.Item) {
+		r.res.Deleted++
+		c := Change{Kind: Old, Path: i.Path, Size: i.Plain, Archive: i.Archive.Archive}
+		if gone[i.Path] {
+			c.Kind = Gone
+		}
+		r.o.Observe.Deleted(c)
+	})
+	return err
+}
+
+// uploads stores what is new and changed.
+func (r *run) uploads(ctx context.Context) error {
+	parallel := r.o.Items.Parallel
+	if parallel <= 0 {
+		parallel = itemstore.DefaultParallel
+	}
+	group, gctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallel)
+	var mu sync.Mutex
+	failed := 0
+	for _, c := range r.res.Upload {
+		if gctx.Err() != nil {
+			break
+		}
+		group.Go(func() error {
+			i, err := r.s.PutFile(gctx, catalog.Item{Path: c.Path, ItemMore: catalog.ItemMore{Mounted: r.mounted(c.Path)}}, r.dir.Opener(c.Path), r.o.Names, r.o.Observe.Sending)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err == nil:
+				failed = 0
+				r.res.Stored++
+				r.res.Sent += i.Archive.Size
+				c.Archive = i.Archive.Archive
+				r.o.Observe.Stored(c)
+				return nil
+			case gctx.Err() != nil:
+				return context.Cause(gctx)
+			}
+			if !errors.Is(err, itemstore.ErrSource) && !errors.Is(err, itemstore.ErrChanged) {
+				if failed++; failed >= maxFailures {
+					return err
+				}
+			}
+			r.problem(c.Path, err)
+			return nil
+		})
+	}
+	return errors.Join(group.Wait(), context.Cause(ctx))
+}
+
+// mounted says whether a file lies on another file system than the directory itself.
+func (r *run) mounted(p string) bool {
+	_, device := r.nearest(p)
+	return device != r.device
+}
+
+// endGone writes down that files are gone.
+func (r *run) endGone(ctx context.Context) error {
+	run, err := r.s.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	var paths []string
+	for _, i := range r.gone {
+		paths = append(paths, i.Path)
+	}
+	return r.o.Items.Catalog.ItemsGone(ctx, r.o.Items.Set.ID, run.N, paths)
+}

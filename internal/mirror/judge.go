@@ -1,0 +1,170 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/firn-backup/firn/internal/catalog"
+	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/snapshot"
+)
+
+// fewFiles is up to how many files a directory below the set's may lose all of them: that happens. The set's own
+// directory may not.
+const fewFiles = 10
+
+// tally counts the files that are stored of a directory, those below it included.
+type tally struct{ known, gone int64 }
+
+// count counts a stored file in all directories that it lies in.
+func (r *run) count(p string, gone bool) {
+	for {
+		p = path.Dir(p)
+		if p == "." || p == "/" {
+			p = ""
+		}
+		t := r.dirs[p]
+		if t == nil {
+			t = &tally{}
+			r.dirs[p] = t
+		}
+		t.known++
+		if gone {
+			t.gone++
+		}
+		if p == "" {
+			return
+		}
+	}
+}
+
+// judge decides which of the missing files are gone.
+func (r *run) judge(ctx context.Context) error {
+	if top := r.dirs[""]; top != nil && r.res.Files == 0 && top.known > 0 && len(r.blind) == 0 && !r.o.AllowShrunk {
+		return failure.Errorf(failure.Failed, "%s: %w: %d files of it are stored, and it has none", r.o.Dir, ErrEmptied, top.known)
+	}
+	if len(r.gone) > 0 && !r.o.AllowShrunk {
+		r.withhold()
+	}
+	for _, i := range r.gone {
+		r.res.Delete = append(r.res.Delete, r.deletion(Gone, i))
+	}
+	changed := map[string]bool{}
+	for _, c := range r.res.Upload {
+		if c.Kind == Changed {
+			changed[c.Path] = true
+		}
+	}
+	err := r.o.Items.Catalog.Items(ctx, r.o.Items.Set.ID, catalog.ItemQuery{}, func(i catalog.Item) error {
+		if changed[i.Path] {
+			r.res.Delete = append(r.res.Delete, r.deletion(Old, i))
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	err = r.o.Items.Catalog.Items(ctx, r.o.Items.Set.ID, catalog.ItemQuery{Ended: true}, func(i catalog.Item) error {
+		r.res.Delete = append(r.res.Delete, r.deletion(Old, i))
+		return nil
+	})
+	slices.SortStableFunc(r.res.Delete, func(a, b Change) int { return snapshot.ComparePaths(a.Path, b.Path) })
+	return err
+}
+
+// deletion is what becomes of an archive that is not needed any more.
+func (r *run) deletion(k Kind, i catalog.Item) Change {
+	c := Change{Kind: k, Path: i.Path, Size: i.Plain, Archive: i.Archive.Archive}
+	days := r.o.Items.Store.Traits().MinDays
+	if due := i.Stored.Add(time.Duration(days) * 24 * time.Hour); !r.o.Early && r.o.Items.Now().Before(due) {
+		c.Due = due
+	}
+	return c
+}
+
+// withhold takes back what is not to be believed: files of a file system that is not mounted, and most of what a directory had.
+func (r *run) withhold() {
+	why := map[string]Withheld{}
+	for _, dir := range slices.Sorted(maps.Keys(r.dirs)) {
+		t := r.dirs[dir]
+		if t.gone*2 <= t.known || dir != "" && t.known < fewFiles {
+			continue
+		}
+		w := Withheld{Dir: dir, Files: t.gone, Known: t.known, Reason: "more than half of its files are not there"}
+		if _, there := r.bands[dir]; !there && dir != "" {
+			w.Reason = "it is not there"
+		}
+		why[dir] = w
+	}
+	kept := r.gone[:0]
+	unmounted := map[string]*Withheld{}
+	used := map[string]bool{}
+	for _, i := range r.gone {
+		if dir, is := r.within(why, i.Path); is {
+			used[dir] = true
+			continue
+		}
+		if i.Mounted {
+			if dir, device := r.nearest(i.Path); device == r.device {
+				w := unmounted[dir]
+				if w == nil {
+					w = &Withheld{Dir: dir, Reason: "the file system that its files were on is not mounted"}
+					if t := r.dirs[dir]; t != nil {
+						w.Known = t.known
+					}
+					unmounted[dir] = w
+				}
+				w.Files++
+				continue
+			}
+		}
+		kept = append(kept, i)
+	}
+	r.gone = kept
+	for _, dir := range slices.Sorted(maps.Keys(used)) {
+		r.res.Withheld = append(r.res.Withheld, why[dir])
+	}
+	for _, dir := range slices.Sorted(maps.Keys(unmounted)) {
+		r.res.Withheld = append(r.res.Withheld, *unmounted[dir])
+	}
+}
+
+// within finds the outermost directory of those that p lies in.
+func (r *run) within(dirs map[string]Withheld, p string) (dir string, ok bool) {
+	if _, ok := dirs[""]; ok {
+		return "", true
+	}
+	for k := 0; ; {
+		n := strings.IndexByte(p[k:], '/')
+		if n < 0 {
+			return "", false
+		}
+		k += n
+		if _, ok := dirs[p[:k]]; ok {
+			return p[:k], true
+		}
+		k++
+	}
+}
+
+// nearest is the innermost directory around p that is there, and its device.
+func (r *run) nearest(p string) (string, uint64) {
+	for p != "" {
+		p = path.Dir(p)
+		if p == "." || p == "/" {
+			p = ""
+		}
+		if dev, ok := r.bands[p]; ok {
+			return p, dev
+		}
+	}
+	return "", r.device
+}
+
+// ErrEmptied says that there is nothing where there was something.
+var ErrEmptied = errors.New("it is empty now")
