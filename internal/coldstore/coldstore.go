@@ -342,6 +342,14 @@ type Regioner interface {
 	Region() string
 }
 
+// A SectionUploader is an Uploader that reads a part where it lies, as it is sent, in little memory however large
+// the part is: an optional ability.
+type SectionUploader interface {
+	// PutPartSection is PutPart for what r has, all of it, whose SHA-256 is sum; wait, unless it is nil, is called
+	// before so many more bytes are sent. Bytes that are not those any more are ErrIntegrity.
+	PutPartSection(ctx context.Context, uploadID string, off int64, r *io.SectionReader, hash treehash.Hash, sum [32]byte, wait func(n int) error) error
+}
+
 // A Stater tells of one archive without a listing: an optional ability.
 // ErrNotFound when it is not there, ErrIntegrity when it is seen to be damaged.
 type Stater interface {

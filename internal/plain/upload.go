@@ -217,7 +217,14 @@ func (v *Vault) send(ctx context.Context, f *os.File, j catalog.FileUpload, o Up
 		return v.Catalog.PutFileUpload(ctx, j)
 	}
 	u := transfer.NewUpload(ctx, v.Store, a, t)
-	n, err := io.CopyBuffer(struct{ io.Writer }{u}, counting{io.LimitReader(f, j.Size), o.Read}, make([]byte, mib))
+	n, err := j.Size, error(nil)
+	large := false
+	if t.PartSize > manyParts {
+		large, err = u.SendFrom(f, j.Size, o.Read)
+	}
+	if !large {
+		n, err = io.CopyBuffer(struct{ io.Writer }{u}, counting{io.LimitReader(f, j.Size), o.Read}, make([]byte, mib))
+	}
 	if err == nil {
 		err = unchanged(f, j, n)
 	}

@@ -188,3 +188,30 @@ func TestGlacierKnownAtOnce(t *testing.T) {
 		t.Errorf("%s", r.stderr)
 	}
 }
+
+// Parts of any size take no memory of that size: a file is read where it lies. Killed in between it goes on.
+func TestGlacierLargeParts(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, memory(t))
+	s := newService(t, m)
+	noiseFile(t, m.path("f"), 1, 600<<20)
+	v := s.vault("large")
+	m.must("vault", "create", v)
+	args := []string{"archive", "upload", v, "f", "--part-size", "256MiB"}
+	cmd := m.command(t.Context(), args...)
+	must(t, cmd.Start())
+	for s.requests("UploadMultipartPart") < 1 {
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait() // it was killed
+	r := m.must(args...)
+	if r.peak > 100<<20 || !strings.Contains(r.stderr, "going on with an interrupted upload") {
+		t.Errorf("peak memory %d MiB\n%s", r.peak>>20, r.stderr)
+	}
+	m.exits(75, "archive", "retrieve", v, "f", "-o", "back")
+	s.pass(6 * time.Hour)
+	if r := m.must("archive", "retrieve", v, "f", "-o", "back"); r.peak > 100<<20 {
+		t.Errorf("retrieving took %d MiB", r.peak>>20)
+	}
+	m.shell("cmp f back")
+}

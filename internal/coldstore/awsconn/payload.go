@@ -49,6 +49,36 @@ func NewBody(data []byte, wait func(n int) error) io.ReadSeeker {
 	return &pacedBody{r, wait}
 }
 
+// NewSection is NewBody of what r has, read as it is sent.
+func NewSection(r *io.SectionReader, wait func(n int) error) io.ReadSeeker {
+	if wait == nil {
+		wait = func(int) error { return nil }
+	}
+	return &pacedSection{r, wait}
+}
+
+// pacedSection has no WriteTo either.
+type pacedSection struct {
+	r    *io.SectionReader
+	wait func(n int) error
+}
+
+func (b *pacedSection) Read(p []byte) (int, error) {
+	at, err := b.r.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return 0, err
+	}
+	n := int(min(int64(len(p)), b.r.Size()-at, pacedPiece))
+	if n > 0 {
+		if err := b.wait(n); err != nil {
+			return 0, err
+		}
+	}
+	return b.r.Read(p[:n:n])
+}
+
+func (b *pacedSection) Seek(off int64, whence int) (int64, error) { return b.r.Seek(off, whence) }
+
 // pacedBody has no WriteTo, which would pass all of it on at once.
 type pacedBody struct {
 	r    *bytes.Reader

@@ -93,6 +93,7 @@ type Store struct {
 var (
 	_ coldstore.Store              = (*Store)(nil)
 	_ coldstore.PacedUploader      = (*Store)(nil)
+	_ coldstore.SectionUploader    = (*Store)(nil)
 	_ coldstore.VaultDescriber     = (*Store)(nil)
 	_ coldstore.VaultDeleter       = (*Store)(nil)
 	_ coldstore.LaggingLister      = (*Store)(nil)

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 
@@ -85,27 +86,48 @@ func (s *Store) PutPart(ctx context.Context, uploadID string, off int64, data []
 
 // PutPartPaced is PutPart; wait, unless it is nil, is called before each piece that goes over the line.
 func (s *Store) PutPartPaced(ctx context.Context, uploadID string, off int64, data []byte, hash treehash.Hash, wait func(n int) error) error {
-	what := fmt.Sprintf("put %d bytes at %d of upload %s", len(data), off, uploadID)
+	return s.putPart(ctx, part{uploadID, off, int64(len(data)), hash, func() [32]byte { return sha256.Sum256(data) },
+		func() io.ReadSeeker { return awsconn.NewBody(data, wait) }})
+}
+
+// PutPartSection is coldstore.SectionUploader's.
+func (s *Store) PutPartSection(ctx context.Context, uploadID string, off int64, r *io.SectionReader, hash treehash.Hash, sum [32]byte, wait func(n int) error) error {
+	return s.putPart(ctx, part{uploadID, off, r.Size(), hash, func() [32]byte { return sum },
+		func() io.ReadSeeker { return awsconn.NewSection(io.NewSectionReader(r, 0, r.Size()), wait) }})
+}
+
+// part is one part to be sent.
+type part struct {
+	upload string
+	off    int64
+	size   int64
+	hash   treehash.Hash
+	sum    func() [32]byte      // its SHA-256
+	body   func() io.ReadSeeker // all of it, from the beginning
+}
+
+func (s *Store) putPart(ctx context.Context, p part) error {
+	what := fmt.Sprintf("put %d bytes at %d of upload %s", p.size, p.off, p.upload)
 	if err := ctx.Err(); err != nil {
 		return fail(ctx, what, err)
 	}
-	if err := s.checkPart(uploadID, off, int64(len(data))); err != nil {
+	if err := s.checkPart(p.upload, p.off, p.size); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	sum := sha256.Sum256(data)
-	if len(data) <= treehash.LeafSize && treehash.Hash(sum) != hash {
-		return fmt.Errorf("%s: it has tree hash %s and not %s: %w", what, treehash.Hash(sum), hash, coldstore.ErrIntegrity)
+	sum := p.sum()
+	if p.size <= treehash.LeafSize && treehash.Hash(sum) != p.hash {
+		return fmt.Errorf("%s: it has tree hash %s and not %s: %w", what, treehash.Hash(sum), p.hash, coldstore.ErrIntegrity)
 	}
-	span := fmt.Sprintf("bytes %d-%d/*", off, off+int64(len(data))-1)
-	digits := hash.String()
+	span := fmt.Sprintf("bytes %d-%d/*", p.off, p.off+p.size-1)
+	digits := p.hash.String()
 	out, err := s.c.UploadMultipartPart(ctx, &glacier.UploadMultipartPartInput{
-		AccountId: &s.id, VaultName: &s.vault, UploadId: &uploadID, Range: &span, Checksum: &digits, Body: awsconn.NewBody(data, wait),
+		AccountId: &s.id, VaultName: &s.vault, UploadId: &p.upload, Range: &span, Checksum: &digits, Body: p.body(),
 	}, withPayloadHash(sum))
 	if err != nil {
 		err = s.absent(ctx, classify(ctx, err))
-		if refused(err) {
-			if got := treehash.Sum(data); got != hash {
-				return fmt.Errorf("%s: it has tree hash %s and not %s: %w", what, got, hash, coldstore.ErrIntegrity)
+		if refused(err) || forbidden(err) {
+			if got, rerr := hashOf(p.body()); rerr == nil && got != p.hash {
+				return fmt.Errorf("%s: it has tree hash %s and not %s: %w", what, got, p.hash, coldstore.ErrIntegrity)
 			}
 		}
 		return fmt.Errorf("%s: %w", what, err)
@@ -114,6 +136,18 @@ func (s *Store) PutPartPaced(ctx context.Context, uploadID string, off int64, da
 		return fmt.Errorf("%s: the service has tree hash %q of it, and %s was sent: %w", what, awsconn.OneLine(got), digits, coldstore.ErrIntegrity)
 	}
 	return nil
+}
+
+// forbidden says that the service found the request to be another one than was signed: the bytes changed on the way.
+func forbidden(err error) bool {
+	var se *awsconn.Error
+	return errors.As(err, &se) && se.Code == "InvalidSignatureException"
+}
+
+func hashOf(r io.Reader) (treehash.Hash, error) {
+	h := treehash.New()
+	_, err := io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{r}, make([]byte, mib))
+	return h.Sum(), err
 }
 
 func (s *Store) checkPart(uploadID string, off, size int64) error {

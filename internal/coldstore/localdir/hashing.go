@@ -3,6 +3,7 @@ package localdir
 import (
 	"context"
 	"fmt"
+	"io"
 
 	"github.com/firn-backup/firn/internal/coldstore"
 	"github.com/firn-backup/firn/treehash"
@@ -18,4 +19,32 @@ func (s *Store) PutPartHashing(ctx context.Context, uploadID string, off int64, 
 	return leaves, nil
 }
 
-var _ coldstore.PartHasher = (*Store)(nil)
+var (
+	_ coldstore.PartHasher      = (*Store)(nil)
+	_ coldstore.SectionUploader = (*Store)(nil)
+)
+
+// PutPartSection is coldstore.SectionUploader's.
+func (s *Store) PutPartSection(ctx context.Context, uploadID string, off int64, r *io.SectionReader, hash treehash.Hash, _ [32]byte, wait func(n int) error) error {
+	var src io.Reader = io.NewSectionReader(r, 0, r.Size())
+	if wait != nil {
+		src = &pacedReader{src, wait}
+	}
+	return s.PutPartFrom(ctx, uploadID, off, src, r.Size(), hash)
+}
+
+// pacedReader asks before it passes on what was read.
+type pacedReader struct {
+	r    io.Reader
+	wait func(n int) error
+}
+
+func (p *pacedReader) Read(b []byte) (int, error) {
+	n, err := p.r.Read(b)
+	if n > 0 {
+		if werr := p.wait(n); werr != nil {
+			return 0, werr
+		}
+	}
+	return n, err
+}

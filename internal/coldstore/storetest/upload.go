@@ -26,6 +26,7 @@ func uploadCases() []testCase {
 		{"PutPartRepeated", testPutPartRepeated},
 		{"PutPartOtherData", testPutPartOtherData},
 		{"PutPartKeepsNothing", testPutPartKeepsNothing},
+		{"PutPartSection", testSections},
 		{"ListParts", testListParts},
 		{"UnknownUpload", testUnknownUpload},
 		{"Canceled", testCanceled},
