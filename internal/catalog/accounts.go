@@ -44,7 +44,7 @@ func (d *DB) Vaults(ctx context.Context) ([]string, error) {
 }
 
 // ArchivesCalled returns what is known of a vault's archives that have that name, or one of those
-// descriptions; deleted ones included, the oldest (Created) first.
+// descriptions; deleted ones included, the oldest (Created) first, and of those of one time what was recorded first.
 func (d *DB) ArchivesCalled(ctx context.Context, vault, name string, descriptions ...string) ([]ArchiveRecord, error) {
 	var list []ArchiveRecord
 	seen := map[string]bool{}
@@ -60,11 +60,11 @@ func (d *DB) ArchivesCalled(ctx context.Context, vault, name string, description
 	}
 	var err error
 	if name != "" {
-		err = find(`WHERE a.vault = $1 AND a.name = $2 AND a.name <> x'' ORDER BY a.created, a.archive`, name)
+		err = find(`WHERE a.vault = $1 AND a.name = $2 AND a.name <> x'' ORDER BY a.created, a.num`, name)
 	}
 	for _, text := range descriptions {
 		if err == nil {
-			err = find(`WHERE a.vault = $1 AND a.description = $2 ORDER BY a.created, a.archive`, text)
+			err = find(`WHERE a.vault = $1 AND a.description = $2 ORDER BY a.created, a.num`, text)
 		}
 	}
 	return list, d.fail("find archives called "+name, err)

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -345,11 +346,13 @@ func (v *vault) retrieve(ctx context.Context, refs []string, targets []plain.Tar
 		return err
 	}
 	var done, late bytes.Buffer
+	var left []plain.Target
 	for i, t := range targets {
 		asked := false
 		var o plain.RetrieveOptions
 		o.Retrieval.Wait = v.s.args.has("--wait") && len(targets) == 1
-		o.Retrieval.Asked = func(coldstore.Retrieval) { asked = true }
+		// The vault may answer with what somebody else asked for.
+		o.Retrieval.Asked = func(r coldstore.Retrieval) { asked = v.app.Now().Sub(r.Requested) < time.Minute }
 		if o.Retrieval.Poll, err = v.s.poll(); err != nil {
 			return err
 		}
@@ -364,6 +367,9 @@ func (v *vault) retrieve(ctx context.Context, refs []string, targets []plain.Tar
 		default:
 			return fmt.Errorf("archive %s: %w", repr(refs[i]), err)
 		}
+		if err != nil {
+			left = append(left, t)
+		}
 	}
 	if late.Len() == 0 {
 		return nil
@@ -374,7 +380,7 @@ func (v *vault) retrieve(ctx context.Context, refs []string, targets []plain.Tar
 		if o.Retrieval.Poll, err = v.s.poll(); err != nil {
 			return err
 		}
-		return p.Retrieve(ctx, targets, o)
+		return p.Retrieve(ctx, left, o)
 	}
 	if len(targets) == 1 {
 		done.Reset()

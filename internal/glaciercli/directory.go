@@ -93,8 +93,8 @@ func (v *vault) stored(ctx context.Context, files []file) (*stored, error) {
 		}
 		return nil
 	})
-	for _, list := range st.byName {
-		sortByAge(list)
+	for name, list := range st.byName {
+		err = errors.Join(err, v.sortByAge(ctx, name, list))
 	}
 	return st, err
 }

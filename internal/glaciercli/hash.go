@@ -5,9 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
-	"slices"
 
-	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/treehash"
 )
 
@@ -40,8 +38,4 @@ func (h *fileHash) of(ctx context.Context, path string) (treehash.Hash, error) {
 			return h.sum, ctx.Err()
 		}
 	}
-}
-
-func sortByAge(list []catalog.ArchiveRecord) {
-	slices.SortStableFunc(list, func(a, b catalog.ArchiveRecord) int { return a.Created.Compare(b.Created) })
 }

@@ -1,6 +1,7 @@
 package glaciercli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -132,8 +133,23 @@ func (v *vault) named(ctx context.Context, name string) ([]catalog.ArchiveRecord
 	if len(exact) > 0 {
 		all = exact
 	}
-	slices.SortStableFunc(all, func(a, b catalog.ArchiveRecord) int { return a.Created.Compare(b.Created) })
-	return all, nil
+	return all, v.sortByAge(ctx, name, all)
+}
+
+// sortByAge sorts archives of one name, the oldest first; those of one instant as they were recorded here.
+func (v *vault) sortByAge(ctx context.Context, name string, list []catalog.ArchiveRecord) error {
+	if len(list) < 2 {
+		return nil
+	}
+	known, err := v.db.ArchivesCalled(ctx, v.url, name, plain.Describe(name), name)
+	rank := map[string]int{}
+	for i, r := range known {
+		rank[r.ID] = i
+	}
+	slices.SortStableFunc(list, func(a, b catalog.ArchiveRecord) int {
+		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(rank[a.ID], rank[b.ID]))
+	})
+	return err
 }
 
 // references are the records that a reference may mean, deleted ones included: id:ID, name:NAME or NAME.

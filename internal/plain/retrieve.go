@@ -160,7 +160,7 @@ func (v *Vault) missing(ctx context.Context, targets []Target, o RetrieveOptions
 		if err != nil {
 			return nil, fmt.Errorf("archive %s: %w", Title(t.Archive), err)
 		}
-		if t.Out == nil {
+		if t.Out == nil && !t.Replace {
 			there, err := isThere(ctx, t, span)
 			if err != nil {
 				return nil, err
@@ -187,9 +187,6 @@ func isThere(ctx context.Context, t Target, span coldstore.Range) (bool, error) 
 		return false, err
 	}
 	other := failure.Errorf(failure.Usage, "%s exists already, and is something else", t.File)
-	if t.Replace {
-		other = nil
-	}
 	if !info.Mode().IsRegular() || info.Size() != t.Archive.Size || span.Size != t.Archive.Size || t.Archive.TreeHash.IsZero() {
 		return false, other
 	}
