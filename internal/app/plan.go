@@ -19,6 +19,7 @@ import (
 	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/plan"
 	"github.com/firn-backup/firn/internal/prune"
+	"github.com/firn-backup/firn/internal/snapshot"
 )
 
 // Planned is a set with what it is to do at a time, and why.
@@ -92,12 +93,47 @@ func (a *App) PlanSet(ctx context.Context, t Target, at time.Time) (Planned, err
 		}
 	}
 	h, err := prune.History(ctx, p.Snapshots, a.minDays)
+	if err == nil && db != nil && !hasSnapshots(t) {
+		p.Policy.Incrementals, p.Policy.Retention = plan.NoLimit, plan.Retention{}
+		h, err = pastRuns(ctx, db, t.Set.Name)
+	}
 	if err != nil {
 		return p, err
 	}
 	p.Decision = plan.Decide(at, p.Policy, h, a.PlanRules(ctx, db))
+	if !hasSnapshots(t) {
+		p.Decision.Keep = nil // runs are no snapshots
+	}
 	return p, nil
 }
+
+// hasSnapshots says whether backups of a set make snapshots, and not single archives.
+func hasSnapshots(t Target) bool {
+	kind := t.Set.Kind
+	if t.Config != nil && t.Config.Kind != "" {
+		kind = t.Config.Kind
+	}
+	return kind != "items" && kind != "mirror"
+}
+
+// pastRuns are the backups of a set of single archives that came to their end, as if each were a snapshot: a
+// schedule counts from them.
+func pastRuns(ctx context.Context, db *catalog.DB, set string) ([]plan.Snapshot, error) {
+	runs, err := db.Runs(ctx, set, keptRuns)
+	if err != nil {
+		return nil, err
+	}
+	var h []plan.Snapshot
+	for i, r := range runs { // the newest first
+		if r.Command == "backup" && !r.Ended.IsZero() && (r.Exit == 0 || r.Exit == exitPartial) {
+			h = append(h, plan.Snapshot{ID: r.ID, N: uint64(len(runs) - i), At: r.Started, Kind: snapshot.Full, Complete: true})
+		}
+	}
+	return h, nil
+}
+
+// exitPartial is the exit code of a run that could not read everything.
+const exitPartial = 3
 
 func (a *App) plannedTargets(ctx context.Context, names []string) ([]Target, error) {
 	known, err := a.knownSets(ctx)

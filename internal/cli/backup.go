@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -32,6 +33,7 @@ type backupFlags struct {
 	volumeSize         string
 	parallel           int
 	limit              limitFlag
+	asOf               time.Time // of what is filed for another day
 	stdin, local       bool
 	stream             func(context.Context, app.Target, *backup.StreamOptions) (goOn bool, err error) // what else is to be said of a stream
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/firn-backup/firn/internal/app"
 	"github.com/firn-backup/firn/internal/failure"
@@ -26,9 +27,8 @@ func (c *command) tooEarly(ctx context.Context, a *app.App, t app.Target, f back
 	if _, unfinished := p.Unfinished(); unfinished || !p.Decision.EarlyNow(p.At) {
 		return false, nil
 	}
-	last, _ := lastGood(&p)
 	text := fmt.Sprintf("set %s is not backed up: its last snapshot is of %s, and min-interval %s is not over until %s (--force does it all the same)",
-		t.Set.Name, c.stamp(last.At), units.Duration(p.Policy.MinInterval), c.stamp(p.Decision.TooEarlyUntil))
+		t.Set.Name, c.stamp(p.Decision.Last), units.Duration(p.Policy.MinInterval), c.stamp(p.Decision.TooEarlyUntil))
 	c.tell(progress.Event{Kind: progress.Notice, Set: t.Set.Name, Text: text})
 	return true, nil
 }
@@ -39,11 +39,12 @@ func (c *command) backupThenPrune(ctx context.Context, a *app.App, t app.Target,
 	if err != nil && failure.KindOf(err) != failure.Partial || ctx.Err() != nil {
 		return err
 	}
-	return errors.Join(err, c.pruneAfter(ctx, a, t))
+	return errors.Join(err, c.pruneAfter(ctx, a, t, f.asOf))
 }
 
-// pruneAfter deletes what has expired of a set whose backup is stored.
-func (c *command) pruneAfter(ctx context.Context, a *app.App, t app.Target) error {
+// pruneAfter deletes what has expired of a set whose backup is stored: what has by now, and by asOf too
+// unless that is zero. A date that is filed later must not be older than what goes.
+func (c *command) pruneAfter(ctx context.Context, a *app.App, t app.Target, asOf time.Time) error {
 	if !t.Config.PrunesAfterBackup() {
 		return nil
 	}
@@ -55,7 +56,7 @@ func (c *command) pruneAfter(ctx context.Context, a *app.App, t app.Target) erro
 		return err
 	}
 	t.New = false
-	if err := c.pruneSet(ctx, a, t, pruneFlags{}, false); err != nil {
+	if err := c.pruneSet(ctx, a, t, pruneFlags{asOf: asOf}, false); err != nil {
 		return failure.Wrap(failure.Partial, fmt.Errorf("the newest snapshot is stored, but what has expired could not be deleted: %w", err))
 	}
 	return nil
@@ -67,7 +68,7 @@ func (c *command) pruneExpired(ctx context.Context, a *app.App, p *app.Planned) 
 	if p.New || !slices.ContainsFunc(p.Decision.Expire, ripe) {
 		return nil
 	}
-	if err := c.pruneAfter(ctx, a, p.Target); err != nil {
+	if err := c.pruneAfter(ctx, a, p.Target, time.Time{}); err != nil {
 		return fmt.Errorf("set %s: %w", p.Set.Name, err)
 	}
 	return nil

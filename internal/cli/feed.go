@@ -71,11 +71,11 @@ func (c *command) feed(ctx context.Context, cmd *cobra.Command, set, date string
 	}
 	if due, _, err := f.decide(ctx, t); err != nil || !due {
 		if err == nil && !t.New {
-			err = c.pruneAfter(ctx, a, t)
+			err = c.pruneAfter(ctx, a, t, f.date)
 		}
 		return err
 	}
-	return c.backupSet(ctx, a, t, backupFlags{stdin: true, force: true, stream: f.answer})
+	return c.backupSet(ctx, a, t, backupFlags{stdin: true, force: true, stream: f.answer, asOf: f.date})
 }
 
 // feeding is one call of feed.

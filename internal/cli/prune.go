@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -19,6 +20,7 @@ import (
 
 type pruneFlags struct {
 	dryRun, early bool
+	asOf          time.Time // what has not expired by then stays too; zero: by now
 }
 
 func newPrune(c *command) *cobra.Command {
@@ -73,7 +75,10 @@ func (c *command) pruneSet(ctx context.Context, a *app.App, t app.Target, f prun
 	if err != nil {
 		return err
 	}
-	planned, err := a.PlanSet(ctx, t, a.Now()) // for what is told: afterwards the snapshots are gone
+	if !f.asOf.IsZero() && f.asOf.Before(a.Now()) {
+		o.Now = func() time.Time { return f.asOf }
+	}
+	planned, err := a.PlanSet(ctx, t, o.Now()) // for what is told: afterwards the snapshots are gone
 	if err != nil {
 		return err
 	}

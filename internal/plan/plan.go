@@ -95,6 +95,7 @@ type Rules struct {
 type Decision struct {
 	Due    bool
 	Reason string    // why it is due, or is not
+	Last   time.Time // date of the newest snapshot up to now; zero: there is none
 	Slot   time.Time // the scheduled time it is due for; zero where there is none
 	Next   time.Time // when it is due after this, or after that run; zero: never by itself
 
@@ -193,6 +194,7 @@ func (d *Decision) kind(p Policy, f *forest) {
 // due fills whether a snapshot is to be made now.
 func (d *Decision) due(now time.Time, p Policy, f *forest) {
 	last, any := f.lastBefore(now)
+	d.Last = last.At
 	d.dueBySchedule(now, p, f, last, any)
 	if p.MinInterval <= 0 || !any {
 		return

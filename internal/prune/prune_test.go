@@ -333,6 +333,57 @@ func TestKill(t *testing.T) {
 	}
 }
 
+// A recovery on the same machine, while deletions are still to be done, does not bring back what has expired.
+func TestRecoverBetween(t *testing.T) {
+	t.Parallel()
+	s := origin(t, 5)
+	ctx := context.Background()
+	f := faultstore.New(faultstore.Fault{Mode: faultstore.DeadFrom, Method: "Delete"})
+	o := s.options(s.w.Set)
+	o.Open = func(context.Context, string) (prune.Store, error) { return f.Wrap(s.v), nil }
+	if _, err := prune.Run(ctx, o); !errors.Is(err, faultstore.ErrDead) {
+		t.Fatal(err)
+	}
+	res, err := recovery.Run(ctx, recovery.Options{
+		Catalog: s.db, Lister: s.v, Store: s.v, Vault: s.w.URL, Codecs: s.w.Codecs(), Now: s.w.Now,
+		Signers: []ed25519.PublicKey{s.w.Signer.Public().(ed25519.PublicKey)},
+	})
+	must(t, err)
+	if res.Recovered != 0 || res.Kept != 3 {
+		t.Errorf("%+v", res)
+	}
+	_, err = prune.Run(ctx, s.options(s.w.Set))
+	must(t, err)
+	s.done(3)
+}
+
+// A copy of a manifest that was left behind brings nothing back.
+func TestManifestWithoutVolumes(t *testing.T) {
+	t.Parallel()
+	s := origin(t, 3)
+	ctx := context.Background()
+	snaps, err := s.db.Snapshots(ctx, s.w.Set.ID)
+	must(t, err)
+	vols, err := s.db.Volumes(ctx, snaps[2].ID)
+	must(t, err)
+	for _, v := range vols {
+		must(t, s.v.Delete(ctx, v.Archive))
+	}
+	other, err := sqlite.Open(ctx, filepath.Join(memory(t), "other.db"), sqlite.Options{})
+	must(t, err)
+	defer other.Close()
+	_, err = recovery.Run(ctx, recovery.Options{
+		Catalog: other, Lister: s.v, Store: s.v, Vault: s.w.URL, Codecs: s.w.Codecs(), Now: s.w.Now,
+		Signers: []ed25519.PublicKey{s.w.Signer.Public().(ed25519.PublicKey)},
+	})
+	if failure.KindOf(err) != failure.Damaged || !strings.Contains(err.Error(), "it was deleted") {
+		t.Error(err)
+	}
+	if _, err := other.Snapshot(ctx, snaps[2].ID); failure.KindOf(err) != failure.NotFound {
+		t.Errorf("a snapshot of which nothing is left is in the catalog: %v", err)
+	}
+}
+
 // young is a vault with a minimum storage duration, and a listing that may lag.
 type young struct {
 	*localdir.Store

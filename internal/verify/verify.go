@@ -105,7 +105,7 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	if o.Observe == nil {
 		o.Observe = silent{}
 	}
-	r := &run{o: o, expected: map[string]*expected{}, strays: map[string]bool{}, res: Result{Found: map[Kind]int64{}}}
+	r := &run{o: o, expected: map[string]*expected{}, strays: map[string]bool{}, doomed: map[string]bool{}, res: Result{Found: map[Kind]int64{}}}
 	if o.Catalog == nil || o.Lister == nil || o.Now == nil || o.Read && o.Store == nil {
 		return r.res, errors.New("verify: an option is missing")
 	}
@@ -132,6 +132,7 @@ type run struct {
 	all      bool                 // sets are all that the catalog has in this vault
 	expected map[string]*expected // by archive
 	strays   map[string]bool      // archives of no snapshot that were told of
+	doomed   map[string]bool      // archives that are to be deleted
 	res      Result
 	read     retrieval.Tally
 }
@@ -165,6 +166,13 @@ func (r *run) expect(ctx context.Context) error {
 		}
 		r.sets = append(r.sets, s.ID)
 		if err := r.expectItems(ctx, s.ID); err != nil {
+			return err
+		}
+		err := r.o.Catalog.Doomed(ctx, s.ID, func(x catalog.Doomed) error {
+			r.doomed[x.Archive] = r.doomed[x.Archive] || x.Vault == r.o.Vault
+			return nil
+		})
+		if err != nil {
 			return err
 		}
 		snaps, err := r.o.Catalog.Snapshots(ctx, s.ID)
@@ -328,6 +336,9 @@ func (r *run) stray(a coldstore.Archive) {
 	f := Finding{
 		Kind: Orphan, Archive: a.ID, Set: d.SetID, Snapshot: d.Snap, Volume: d.Part, Size: a.Size,
 		Reason: "no snapshot of the catalog needs it",
+	}
+	if r.doomed[a.ID] {
+		f.Reason = "nothing needs it any more; firn prune deletes it"
 	}
 	if !known {
 		f.Reason = "the catalog does not know its set"
