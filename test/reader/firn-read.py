@@ -4,39 +4,31 @@ ARCHIVES: the archives/ directory of a dir: vault. KEYFILE: the key file, "-" wh
 id, its number, "latest", or the beginning of a UTC time ("2026-11-22"). DEST: absent or empty. SIGNER: a public key, ed25519:…, that is trusted
 besides those that KEYFILE names. $TMPDIR needs room for some volumes. Exits with 0 if all was restored; what was not is printed."""
 import base64, glob, hashlib, json, os, re, stat, subprocess, sys, tempfile
-
 KNOWN = set("""firn-manifest min-reader must setid set label host snap n at made kind base base-manifest stream compress encrypt paths
     volume archive size tree-hash leaves raw raw-sha256 frames header tail path type mode uid gid user group mtime link dev links xattrs
     torn vol off stored sparse sha256 deleted problem reason totals signature""".split())
 LINES = {"firn-manifest": "h", "volume": "v", "path": "e", "deleted": "d", "problem": "p", "totals": "t", "signature": "s"}
 PROGRAMS = {"age": 'age -d -i "$1"', "gpg": "gpg --batch -qd", "zst": "zstd -dcq", "gz": "gzip -dcq", "bz2": "bzip2 -dcq"}
 SUFFIX = {"openpgp": "gpg", "zstd": "zst", "gzip": "gz", "bzip2": "bz2"}
-faults, opened, first = [], {}, {}
-sys.tracebacklimit = 0
-
+faults, opened, first, sys.tracebacklimit = [], {}, {}, 0
 def fault(path, why):
-    faults.append(path)
-    print("firn-read:", os.fsencode(path).decode(errors="backslashreplace"), why, file=sys.stderr)
+    faults.append(path) or print("firn-read:", os.fsencode(path).decode(errors="backslashreplace"), why, file=sys.stderr)
 def need(ok, *why):
     if not ok: raise ValueError(" ".join(map(str, why)))
 def raw(record, key):  # a string's bytes, which are in base64 where they are not UTF-8
     return base64.b64decode(record[key + "64"]) if key + "64" in record else record.get(key, "").encode()
-
 def decode(path, *suffixes):  # decrypts, then decompresses: whether that went well, and a file with what came out
     out, programs = tempfile.TemporaryFile(), [PROGRAMS[s] for s in reversed(suffixes) if s in PROGRAMS] or ["cat"]
     with open(path, "rb") as f:
         return not subprocess.run(["bash", "-c", "set -o pipefail; " + "|".join(programs), "", KEYFILE], stdin=f, stdout=out, cwd="/").returncode, out
 def tree_hash(path):  # SHA-256 of each MiB, then of each pair of hashes until one is left; an odd one goes up as it is
     with open(path, "rb") as f: level = [hashlib.sha256(b).digest() for b in iter(lambda: f.read(1 << 20), b"")]
-    while len(level) > 1:
-        level = [hashlib.sha256(b"".join(level[i:i + 2])).digest() if i + 1 < len(level) else level[i] for i in range(0, len(level), 2)]
+    while len(level) > 1: level = [hashlib.sha256(b"".join(level[i:i + 2])).digest() if i + 1 < len(level) else level[i] for i in range(0, len(level), 2)]
     return level[0].hex()
-
 def header(path):  # a manifest's header; "bad" says why it must not be believed
     decoded, f = decode(path, *os.path.basename(path).split("."))
     need(decoded, "cannot be decoded")
-    f.seek(0)
-    data = f.read()
+    data = f.seek(0) or f.read()
     h, cut = json.loads(data[:data.index(b"\n")]), data.rindex(b"\n", 0, -1) + 1
     h |= {"file": f, "hash": hashlib.sha256(data).hexdigest(), "volumes": {}, "bad": "needs a newer reader"}
     if h["min-reader"] > 1 or not KNOWN.issuperset(k.removesuffix("64") for k in h["must"]) or h["stream"] != "tar": return h
@@ -49,7 +41,6 @@ def header(path):  # a manifest's header; "bad" says why it must not be believed
             with open(f"{d}/{name}", "wb") as out: out.write(parts[name])
         openssl = "openssl pkeyutl -verify -pubin -keyform DER -inkey key -rawin -in text -sigfile sig"
         return h | {"bad": subprocess.run(openssl.split(), cwd=d, capture_output=True).returncode and "was changed: its signature does not fit"}
-
 def choose(found):  # the chain of the snapshot as of WHEN: number -> manifest, the full one first
     ids = {m["setid"] for m in found if not m["bad"] and SET in (m["setid"], os.fsdecode(raw(m, "set")))}
     need(len(ids) == 1, "no set, or several sets, named", SET)
@@ -63,14 +54,11 @@ def choose(found):  # the chain of the snapshot as of WHEN: number -> manifest, 
         chain[:0] = [b for b in mine if not b["bad"] and (b["snap"], b["hash"]) == (m["base"], m["base-manifest"]) and b["n"] < m["n"]][:1]
         need(chain[0] is not m, "the base of snapshot", m["n"], "is missing, or not the one that it names")
     return {m["n"]: m for m in chain}
-
 def apply(m, tree, chain):  # turns the tree of the base into that of manifest m
-    seen, last, totals = "", b"", {}
-    m["file"].seek(0)
+    seen, last, totals = "", b"", m["file"].seek(0) or {}
     for r in map(json.loads, m["file"]):
         kind = next(iter(r)).removesuffix("64")
-        seen += LINES.get(kind, "?")
-        totals = r.get("totals", totals)
+        seen, totals = seen + LINES.get(kind, "?"), r.get("totals", totals)
         if kind == "volume":
             need(r["volume"] == len(m["volumes"]) + 1 and sum(f[0] for f in r["frames"]) == r["raw"] > 0, "bad volume", r["volume"])
             m["volumes"][r["volume"]] = r
@@ -86,7 +74,6 @@ def apply(m, tree, chain):  # turns the tree of the base into that of manifest m
                 need(r["vol"] in vols and 0 <= off < vols[r["vol"]]["raw"] and 0 < r["stored"] <= room, "address not within the volumes:", p)
     need(re.fullmatch(r"h[v?]*[ed?]*[p?]*ts", seen), "lines are missing, or out of order")
     need([totals.get(k, 0) for k in ("volumes", "entries", "deleted", "problems")] == [seen.count(k) for k in "vedp"], "wrong totals")
-
 def volume(m, k):  # the raw bytes of a volume, which is kept until a later one is asked for
     if (m["n"], k) not in opened:
         for old in [o for o in opened if o < (m["n"], k)]: opened.pop(old).close()
@@ -99,21 +86,16 @@ def volume(m, k):  # the raw bytes of a volume, which is kept until a later one 
 def content(e, m):  # a regular file's stored bytes, checked
     out, sha, k, off, left = tempfile.TemporaryFile(), hashlib.sha256(), e.get("vol"), e.get("off"), "vol" in e and e["stored"]
     while left:
-        volume(m, k).seek(off)
-        data = volume(m, k).read(min(left, 1 << 20, m["volumes"][k]["raw"] - off))
+        data = volume(m, k).seek(off) * 0 or volume(m, k).read(min(left, 1 << 20, m["volumes"][k]["raw"] - off))
         need(data, "is in an archive that is damaged")
-        sha.update(data)
-        left, off = left - out.write(data), off + len(data)
+        left, off = left - out.write(data), sha.update(data) or off + len(data)
         k, off = (k, off) if off < m["volumes"][k]["raw"] else (k + 1, 0)
     need("vol" not in e or sha.hexdigest() == e["sha256"], "is damaged")
-    out.seek(0)
-    return out
-
+    return out.seek(0) or out
 def enter(p):  # goes step by step into the directory of p, which may be longer than a call allows, and gives p's last element
     os.chdir(ROOT)
     for part in p.split(b"/")[:-1]:
-        os.path.isdir(part) or os.mkdir(part)
-        os.chdir(part)
+        os.chdir(os.path.isdir(part) and part or os.mkdir(part) or part)
     return os.path.basename(p)
 def make(p, e, m, inode):
     if e.get("links") and inode in first:
@@ -128,12 +110,9 @@ def make(p, e, m, inode):
         data.seek(-data.tell() % 512, 1)
         with open(name, "xb") as out:
             for off, size in extents:
-                for at in range(off, off + size, 1 << 20):
-                    out.seek(at)
-                    out.write(data.read(min(off + size - at, 1 << 20)))
+                for at in range(off, off + size, 1 << 20): out.seek(at), out.write(data.read(min(off + size - at, 1 << 20)))
             out.truncate(e["size"])
-    first[inode] = p
-    dress(p, e)
+    first[inode] = dress(p, e) or p
 def dress(p, e):  # all but the content, in an order in which nothing undoes what came before
     name = enter(p)
     os.geteuid() or os.chown(name, e.get("uid", 0), e.get("gid", 0), follow_symlinks=False)

@@ -236,3 +236,20 @@ func (v *vault) untar(t *testing.T, dest string, snap int) {
 		t.Fatalf("snapshot %d: %v\n%s", snap+1, err, out)
 	}
 }
+
+// The page is good enough for a reader of 150 lines.
+func TestLength(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("firn-read.py")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(text), "\n"); n > 150 {
+		t.Errorf("%d lines", n)
+	}
+	for line := range strings.SplitSeq(string(text), "\n") {
+		if len(line) > 170 {
+			t.Errorf("a line of %d characters: %s", len(line), line)
+		}
+	}
+}
