@@ -1,7 +1,7 @@
 // Command bench times Firn beside what it replaces, side by side in one run on
 // generated data, and prints a table of ratios. It builds the firn binary of
 // this tree, needs tar, zstd, age, gzip, bzip2, gpg and find, and awscli for the rows of
-// firn serve glacier, and leaves
+// firn serve glacier. The rows of S3 need versitygw, and stand beside those of awscli, rclone and restic that are there. It leaves
 // nothing behind. Ratios of one run on one machine can be compared; seconds cannot.
 package main
 
@@ -23,7 +23,7 @@ func main() {
 	runs := flag.Int("runs", 3, "runs of the quick rows, of which the median counts")
 	slow := flag.Bool("slow", true, "run the slow pipelines too (tar cj, gzip -7 | gpg)")
 	dir := flag.String("dir", "", "where to work (default: a new directory in the temporary one)")
-	only := flag.String("only", "", "glacier: only the rows of firn serve glacier")
+	only := flag.String("only", "", "glacier: only the rows of firn serve glacier; s3: only those of S3")
 	flag.Parse()
 	if err := run(*dir, *only, *size, *files, *runs, *slow); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -60,10 +60,15 @@ func run(dir, only string, size, files, runs int, slow bool) error {
 		b.oneFile,
 		func() error { return b.noChange(files, runs) },
 	}
-	if only == "glacier" {
+	if only != "" {
 		steps = nil
 	}
-	if _, err := exec.LookPath("aws"); err == nil {
+	if only == "" || only == "s3" {
+		steps = append(steps, func() error { return b.s3(size, runs) })
+	}
+	if only == "s3" {
+		// nothing else
+	} else if _, err := exec.LookPath("aws"); err == nil {
 		steps = append(steps, func() error { return b.glacier(size, runs) })
 	} else {
 		fmt.Fprintln(os.Stderr, "bench: there is no awscli: no rows of firn serve glacier")
