@@ -226,6 +226,51 @@ func TestS3RestoreKilled(t *testing.T) {
 	c.pass(6 * time.Hour)
 	c.must("restore", "src", "--to", "back")
 	sourcetest.Diff(t, c.path("src"), c.path("back", c.path("src")))
+
+	// Copies that have expired are asked for again, once.
+	c.pass(10 * 24 * time.Hour)
+	c.p.Forget()
+	c.exits(75, "restore", "src", "--to", "again")
+	c.exits(75, "restore", "src", "--to", "again")
+	if n := c.p.Count("RestoreObject"); n != len(done) {
+		t.Errorf("%d archives asked for after their copies expired, of %d", n, len(done))
+	}
+	c.pass(6 * time.Hour)
+	c.must("restore", "src", "--to", "again")
+}
+
+// moto alone: its restores are ready when they have been looked at often enough.
+func TestS3Polls(t *testing.T) {
+	t.Parallel()
+	start := func() (*s3server.Server, error) {
+		s, err := s3server.Moto(t.Context())
+		if err != nil {
+			return nil, err
+		}
+		t.Cleanup(s.Stop)
+		return s, s.SetRestorePolls(t.Context(), 3)
+	}
+	c := newCloud(t, start, s3proxy.Options{})
+	noiseFile(t, c.path("src/a"), 1, 100_000)
+	c.must("backup", "src", "--vault", c.vaultURL("?class=DEEP_ARCHIVE"))
+	runs := 0
+	for ; ; runs++ {
+		if runs > 10 {
+			t.Fatal("never ready")
+		}
+		r := c.run("restore", "src", "--to", "back")
+		if r.code == 0 {
+			break
+		}
+		if r.code != 75 {
+			t.Fatalf("exit %d\n%s", r.code, r.stderr)
+		}
+		c.pass(time.Hour)
+	}
+	sourcetest.Diff(t, c.path("src"), c.path("back", c.path("src")))
+	if n := c.p.Count("RestoreObject"); runs < 2 || n != 1 {
+		t.Errorf("ready after %d runs and %d requests", runs, n)
+	}
 }
 
 // Kills at random moments of a backup over a line that fails in every way: in the end there is one snapshot, whole.
