@@ -118,6 +118,9 @@ func (b *budget) estimates(bill retrieval.Bill) (all []cost.Estimate, unknown er
 	if r.Days == 0 && b.store != nil {
 		r.Days = b.store.Traits().KeepDays
 	}
+	if r.Days > 0 {
+		r.Days++ // a copy is kept, and paid for, until the midnight after
+	}
 	if all, unknown = t.ByTier(b.place, r); unknown == nil {
 		return all, nil, nil
 	}
@@ -171,8 +174,8 @@ func (b *budget) approve(ctx context.Context, bill retrieval.Bill) error {
 		}
 		sum := b.spent.Plus(e.Total())
 		if sum > b.max {
-			err := failure.Errorf(failure.Failed, "%s of %s, %s, may cost %s (fees %s, transfer to the internet %s), and --max-cost is %s: nothing was asked for",
-				plural(bill.Requests, "retrieval"), units.Size(bill.Bytes), e.Tier, sum, e.Fees(), e.Egress, b.max)
+			err := failure.Errorf(failure.Failed, "%s of %s%s may cost %s (fees %s, transfer to the internet %s), and --max-cost is %s: nothing was asked for",
+				plural(bill.Requests, "retrieval"), units.Size(bill.Bytes), inTier(e.Tier), sum, e.Fees(), e.Egress, b.max)
 			if all[0].Total() <= b.max && all[0].Tier != e.Tier {
 				return withHint(err, "--tier %s: %s, within %s", strings.ToLower(string(all[0].Tier)), all[0].Total(), units.Duration(all[0].WaitTo))
 			}
@@ -182,6 +185,14 @@ func (b *budget) approve(ctx context.Context, bill retrieval.Bill) error {
 		return nil
 	}
 	return failure.Errorf(failure.Failed, "what tier %s costs is not known, and --max-cost is %s", bill.Tier, b.max)
+}
+
+// inTier is a tier in a sentence; nothing where there is only one.
+func inTier(t coldstore.Tier) string {
+	if t == "" {
+		return ""
+	}
+	return ", " + string(t) + ","
 }
 
 // say tells of an estimate, for each tier.
@@ -218,6 +229,9 @@ func (b *budget) say(bill retrieval.Bill, all []cost.Estimate, unknown error, ti
 }
 
 func waits(e cost.Estimate) string {
+	if e.WaitTo == 0 {
+		return "0 min"
+	}
 	if e.WaitTo >= time.Hour {
 		return fmt.Sprintf("%d-%d h", int(e.WaitFrom.Hours()), int(e.WaitTo.Hours()))
 	}
