@@ -60,6 +60,10 @@ type Traits struct {
 
 	KeepDays int // how long what was retrieved stays readable where nobody says so, where that is paid for; days
 
+	// GrowEvery says that parts of an upload grow: after so many of them, and after as many again and again, their size
+	// doubles, up to MaxPart (PartAt). So a stream of unknown size fits into MaxParts. 0: all have the same size.
+	GrowEvery int
+
 	// Terse says that listings tell names and sizes only: no descriptions, and in another process
 	// than that of the upload no part sizes of uploads and no tree hashes of parts. UploadLearner is such a store's.
 	Terse bool
@@ -67,6 +71,34 @@ type Traits struct {
 	// for it and when: to another process that asks it has another token, which stands for the same thing.
 	OneRetrieval bool
 	Upgrades     bool // a running retrieval can be asked for again in a faster tier (RetrievalOptions.Faster)
+}
+
+// PartAt is where part i, counted from 0, of an upload with that part size lies, and how large it is; bytes.
+func (t Traits) PartAt(partSize int64, i int) (off, size int64) {
+	if t.GrowEvery <= 0 {
+		return int64(i) * partSize, partSize
+	}
+	size = partSize
+	for i >= t.GrowEvery && size*2 <= t.MaxPart {
+		off += int64(t.GrowEvery) * size
+		i -= t.GrowEvery
+		size *= 2
+	}
+	return off + int64(i)*size, size
+}
+
+// PartIndex is the part of an upload with that part size that begins at an offset; ok is false where none does.
+func (t Traits) PartIndex(partSize, off int64) (i int, ok bool) {
+	if partSize < 1 || off < 0 {
+		return 0, false
+	}
+	size := partSize
+	for t.GrowEvery > 0 && size*2 <= t.MaxPart && off >= int64(t.GrowEvery)*size {
+		off -= int64(t.GrowEvery) * size
+		i += t.GrowEvery
+		size *= 2
+	}
+	return i + int(off/size), off%size == 0
 }
 
 // Archive is one stored blob.
@@ -244,7 +276,7 @@ type Uploader interface {
 	// parts stays behind; begin another.
 	CreateUpload(ctx context.Context, a NewArchive, partSize int64) (Upload, error)
 
-	// PutPart stores one part, at a multiple of the part size; only the last may be
+	// PutPart stores one part, at a multiple of the part size (where Traits say GrowEvery: as PartAt has it); only the last may be
 	// shorter. ErrIntegrity when data does not have that tree hash; what was there before is then there still.
 	// May be repeated with the same or other data, also when the answer is lost. data is not kept.
 	// ErrNotFound: no such upload, or one that has ended.

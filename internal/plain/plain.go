@@ -80,7 +80,7 @@ func AnnexSize(name string) (size int64, ok bool) {
 func limit(partSize int64, t coldstore.Traits) int64 {
 	most := int64(1<<63 - 1)
 	if t.MaxParts > 0 {
-		most = int64(t.MaxParts) * partSize
+		most, _ = t.PartAt(partSize, t.MaxParts)
 	}
 	if t.MaxArchive > 0 {
 		most = min(most, t.MaxArchive)

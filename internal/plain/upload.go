@@ -300,10 +300,10 @@ func (v *Vault) Stream(ctx context.Context, r io.Reader, o UploadOptions) (colds
 			o.Expect = n
 		}
 	}
-	if o.PartSize == 0 && o.Expect == 0 {
+	t := v.Store.Traits()
+	if o.PartSize == 0 && o.Expect == 0 && t.GrowEvery == 0 {
 		o.PartSize = StreamPart
 	}
-	t := v.Store.Traits()
 	var err error
 	if o.Transfer, err = options(o.Transfer, o.PartSize, o.Expect, t); err != nil {
 		return none, err

@@ -35,6 +35,8 @@ type Upload struct {
 	whole    coldstore.WholeUploader // set while one request may do; nil: parts are sent
 	partSize int64
 	maxParts int64
+	traits   coldstore.Traits
+	parts    int    // sent on their way
 	part     []byte // being filled
 	lent     bool   // part is the pool's
 	size     int64  // of the parts sent on their way
@@ -90,10 +92,11 @@ func (u *Upload) Write(p []byte) (int, error) {
 			u.part, u.lent = b, true
 		}
 		var n int
-		u.part, n = fill(u.part, p, u.partSize)
+		_, full := u.traits.PartAt(u.partSize, u.parts)
+		u.part, n = fill(u.part, p, full)
 		p = p[n:]
 		written += n
-		if int64(len(u.part)) == u.partSize {
+		if int64(len(u.part)) == full {
 			if err := u.send(); err != nil {
 				return written, err
 			}
@@ -116,6 +119,7 @@ func (u *Upload) prepare() error {
 		t = l.Traits()
 	}
 	var err error
+	u.traits = t
 	if u.partSize, err = partSize(u.o, t); err != nil {
 		return fmt.Errorf("upload %s: %w", u.what(), err)
 	}
@@ -166,7 +170,7 @@ func (u *Upload) create() error {
 
 // room says whether one more part may begin.
 func (u *Upload) room() error {
-	if u.size/u.partSize < u.maxParts {
+	if int64(u.parts) < u.maxParts {
 		return nil
 	}
 	err := fmt.Errorf("upload %s: more than %d parts of %d bytes, which is all the store takes; use larger parts (Options.PartSize): %w",
@@ -225,7 +229,8 @@ func (u *Upload) send() error {
 	case <-u.ctx.Done():
 		return context.Cause(u.ctx)
 	}
-	data, off := u.part, u.size
+	data, off, i := u.part, u.size, u.parts
+	u.parts++
 	u.part, u.lent = nil, false
 	u.size += int64(len(data))
 	u.wg.Go(func() {
@@ -233,15 +238,15 @@ func (u *Upload) send() error {
 			u.pool.put(data)
 			<-u.slots
 		}()
-		if err := u.put(off, data); err != nil {
+		if err := u.put(i, off, data); err != nil {
 			u.cancel(err)
 		}
 	})
 	return nil
 }
 
-// put stores one part.
-func (u *Upload) put(off int64, data []byte) error {
+// put stores part i.
+func (u *Upload) put(i int, off int64, data []byte) error {
 	var leaves []treehash.Hash
 	var send func() error
 	have, there := u.have[off]
@@ -276,7 +281,6 @@ func (u *Upload) put(off int64, data []byte) error {
 		return err
 	}
 	u.mu.Lock()
-	i := int(off / u.partSize)
 	for len(u.leaves) <= i {
 		u.leaves = append(u.leaves, nil)
 	}

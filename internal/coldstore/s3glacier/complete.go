@@ -119,9 +119,11 @@ func (s *Store) completeWith(ctx context.Context, name, native string, size int6
 		hashes = make([]treehash.Hash, 0, len(order))
 		crc    = new(uint64)
 	)
+	first := have[1].size
 	for i, n := range order {
 		p := have[n]
-		if n != int32(i)+1 || i > 0 && i < len(order)-1 && p.size != have[1].size || p.size > have[1].size {
+		_, full := growth().PartAt(first, i)
+		if n != int32(i)+1 || i < len(order)-1 && p.size != full || p.size > full {
 			return fmt.Errorf("bytes from %d on are missing: %w", end, coldstore.ErrInvalid)
 		}
 		end += p.size
@@ -137,14 +139,13 @@ func (s *Store) completeWith(ctx context.Context, name, native string, size int6
 		}
 		list = append(list, done)
 	}
-	first := have[1].size
 	switch {
 	case end != size:
 		return fmt.Errorf("its parts have %d bytes, and not %d: %w", end, size, coldstore.ErrInvalid)
 	case len(order) > 1 && (first < mib || first&(first-1) != 0):
 		return fmt.Errorf("its first part has %d bytes: %w", first, coldstore.ErrInvalid)
-	case len(hashes) == len(order) && treehash.Combine(hashes) != hash:
-		return fmt.Errorf("its parts have tree hash %s, and not %s: %w", treehash.Combine(hashes), hash, coldstore.ErrIntegrity)
+	case len(hashes) == len(order) && combineParts(hashes, growth(), first) != hash:
+		return fmt.Errorf("its parts have tree hash %s, and not %s: %w", combineParts(hashes, growth(), first), hash, coldstore.ErrIntegrity)
 	}
 	star := "*"
 	in := &s3.CompleteMultipartUploadInput{
@@ -187,4 +188,23 @@ func (s *Store) settle(ctx context.Context, id, name string, size int64, hash tr
 	}
 	s.end(id, u, a)
 	return a, nil
+}
+
+// combineParts is the tree hash of parts that lie as t has it: where their size doubles, which it does after an even
+// number of them, the nodes before are paired until they are as large as the next. size is that of the first part.
+func combineParts(hashes []treehash.Hash, t coldstore.Traits, size int64) treehash.Hash {
+	n := min(t.GrowEvery, len(hashes))
+	nodes, rest := hashes[:n:n], hashes[n:]
+	for len(rest) > 0 {
+		if size *= 2; size > t.MaxPart {
+			return treehash.Combine(append(nodes, rest...))
+		}
+		paired := make([]treehash.Hash, 0, len(nodes)/2+t.GrowEvery)
+		for i := 0; i < len(nodes); i += 2 {
+			paired = append(paired, treehash.Combine(nodes[i:i+2]))
+		}
+		n := min(t.GrowEvery, len(rest))
+		nodes, rest = append(paired, rest[:n]...), rest[n:]
+	}
+	return treehash.Combine(nodes)
 }

@@ -31,6 +31,7 @@ const (
 	maxPart    = 4 << 30
 	maxParts   = 10_000
 	maxArchive = 5 << 40
+	growEvery  = 1024     // 2 to the tenth: enough for the nine doublings from minPart to maxPart, after each of which parts pair up
 	maxWhole   = 16 << 20 // what is sent with one PUT: no more than a part, so that a retry is cheap
 
 	// A restored copy that has less than spareLife left is not used for new requests.
@@ -159,10 +160,13 @@ func Create(ctx context.Context, url string, o Options) (*Store, error) { return
 // Traits are the rules of the class that data are in.
 func (s *Store) Traits() coldstore.Traits { return traitsOf(s.l.class) }
 
+// growth is what of the Traits says how parts lie.
+func growth() coldstore.Traits { return coldstore.Traits{GrowEvery: growEvery, MaxPart: maxPart} }
+
 func traitsOf(class types.StorageClass) coldstore.Traits {
 	t := coldstore.Traits{
 		Scheme: Scheme, Granularity: 1, NamesKept: true, Terse: true, OneRetrieval: true, Upgrades: true,
-		MinPart: minPart, MaxPart: maxPart, MaxParts: maxParts, MaxArchive: maxArchive,
+		MinPart: minPart, MaxPart: maxPart, MaxParts: maxParts, MaxArchive: maxArchive, GrowEvery: growEvery,
 	}
 	switch class {
 	case types.StorageClassDeepArchive:

@@ -167,7 +167,8 @@ func (s *Store) putPart(ctx context.Context, id string, off int64, data []byte, 
 	if want != nil && hash != *want {
 		return nil, fmt.Errorf("%s: it has tree hash %s and not %s: %w", what, hash, *want, coldstore.ErrIntegrity)
 	}
-	n := int32(off/u.PartSize) + 1
+	i, _ := growth().PartIndex(u.PartSize, off)
+	n := int32(i) + 1
 	in := &s3.UploadPartInput{
 		Bucket: &s.l.bucket, Key: s.key(name), UploadId: &native, PartNumber: &n, RequestPayer: s.payer(),
 		Body: awsconn.NewBody(data, wait), ContentLength: size64(data),
@@ -223,12 +224,15 @@ func (s *Store) known(ctx context.Context, id string) (u *upload, name, native s
 }
 
 func checkPart(partSize, off, size int64) error {
+	i, ok := growth().PartIndex(partSize, off)
+	if !ok {
+		return fmt.Errorf("no part begins at byte %d: %w", off, coldstore.ErrInvalid)
+	}
+	_, most := growth().PartAt(partSize, i)
 	switch {
-	case size < 1 || size > partSize:
-		return fmt.Errorf("a part has 1 to %d bytes: %w", partSize, coldstore.ErrInvalid)
-	case off < 0 || off%partSize != 0:
-		return fmt.Errorf("a part begins at a multiple of the part size: %w", coldstore.ErrInvalid)
-	case off > maxArchive-size || off/partSize >= maxParts:
+	case size < 1 || size > most:
+		return fmt.Errorf("a part has 1 to %d bytes: %w", most, coldstore.ErrInvalid)
+	case off > maxArchive-size || i >= maxParts:
 		return fmt.Errorf("an archive has at most %d parts: %w", maxParts, coldstore.ErrInvalid)
 	}
 	return nil
@@ -293,7 +297,8 @@ func (s *Store) ListParts(ctx context.Context, id string) ([]coldstore.Part, err
 		if p.crc != nil {
 			sum = *crcText(*p.crc)
 		}
-		list = append(list, coldstore.Part{Offset: int64(n-1) * partSize, Size: p.size, TreeHash: p.hash, Sum: sum})
+		off, _ := growth().PartAt(partSize, int(n-1))
+		list = append(list, coldstore.Part{Offset: off, Size: p.size, TreeHash: p.hash, Sum: sum})
 	}
 	return list, nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/firn-backup/firn/internal/coldstore"
 	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/treehash"
 )
 
 func TestURL(t *testing.T) {
@@ -77,6 +78,46 @@ func TestCRC(t *testing.T) {
 			t.Errorf("%x, want %x", got, want)
 		}
 	})
+}
+
+// Parts that grow lie without gaps, are found by their offsets, and have together the hash of the whole.
+func TestGrowth(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		const every = 8 // allows of three doublings, as 1,024 does of ten
+		tr := coldstore.Traits{GrowEvery: every, MaxPart: rapid.SampledFrom([]int64{1, 2, 8}).Draw(t, "most") << 20}
+		n := rapid.IntRange(1, 5*every).Draw(t, "parts")
+		var leaves, parts []treehash.Hash
+		end := int64(0)
+		for i := range n {
+			off, size := tr.PartAt(1<<20, i)
+			if at, ok := tr.PartIndex(1<<20, off); off != end || at != i || !ok {
+				t.Fatalf("part %d is at %d, after %d; found as %d, %v", i, off, end, at, ok)
+			}
+			if _, ok := tr.PartIndex(1<<20, off+1); ok {
+				t.Fatalf("a part begins after %d", off)
+			}
+			end += size
+			var own []treehash.Hash
+			for range size >> 20 {
+				own = append(own, treehash.Sum([]byte{byte(len(leaves) + len(own)), byte(i)}))
+			}
+			if i == n-1 {
+				own = own[:rapid.IntRange(1, len(own)).Draw(t, "last")]
+			}
+			leaves, parts = append(leaves, own...), append(parts, treehash.Combine(own))
+		}
+		if combineParts(parts, tr, 1<<20) != treehash.Combine(leaves) {
+			t.Errorf("%d parts, %d leaves", n, len(leaves))
+		}
+	})
+	// Sixteen MiB at first are enough for any archive.
+	if most, _ := growth().PartAt(16<<20, maxParts); most < maxArchive {
+		t.Errorf("%d parts hold %d bytes", maxParts, most)
+	}
+	if most, size := growth().PartAt(16<<20, 6*growEvery); most != 63<<34 || size != 1<<30 {
+		t.Errorf("%d, %d", most, size)
+	}
 }
 
 func TestParseRestore(t *testing.T) {

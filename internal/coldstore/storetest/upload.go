@@ -180,6 +180,7 @@ func testNoName(t *testing.T, r *run) {
 
 func testPutPartRefuses(t *testing.T, r *run) {
 	u := r.create(t, "a")
+	beyond, _ := r.traits.PartAt(r.part, r.traits.MaxParts)
 	for what, c := range map[string]struct {
 		off  int64
 		data []byte
@@ -189,7 +190,7 @@ func testPutPartRefuses(t *testing.T, r *run) {
 		"misaligned":       {1, r.data[:1]},
 		"half a part on":   {r.part / 2, r.data[:r.part/2]},
 		"negative":         {-r.part, r.data[:r.part]},
-		"beyond the parts": {int64(r.traits.MaxParts) * r.part, r.data[:1]},
+		"beyond the parts": {beyond, r.data[:1]},
 	} {
 		err := r.s.PutPart(r.ctx, u.ID, c.off, c.data, treehash.Sum(c.data))
 		wantErr(t, what, err, coldstore.ErrInvalid, u.ID)
