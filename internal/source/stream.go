@@ -2,8 +2,8 @@ package source
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 	"time"
@@ -66,13 +66,10 @@ type Stream interface {
 // nameTime is how the names of own points write the time they were made at, in UTC.
 const nameTime = "2006-01-02T15.04.05Z"
 
-// OwnName is the name of an own point: a prefix, which tells whose it is, and the time. again, from 2 on, tells those of one second apart.
-func OwnName(prefix string, at time.Time, again int) string {
-	name := prefix + at.UTC().Format(nameTime)
-	if again > 1 {
-		name += fmt.Sprintf("-%d", again)
-	}
-	return name
+// OwnName is a name for an own point: a prefix, which tells whose it is, the time, and what makes it another one
+// than all before: a chain is received under these names, also where the times are the same.
+func OwnName(prefix string, at time.Time) string {
+	return prefix + at.UTC().Format(nameTime) + "-" + strings.ToLower(rand.Text()[:6])
 }
 
 // OwnTime reads the time of OwnName; ok is false where the name has none.

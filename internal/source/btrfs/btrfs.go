@@ -218,15 +218,7 @@ func (s *Source) Make(ctx context.Context, at time.Time) (source.Point, error) {
 	if err := os.Mkdir(s.o.Dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return source.Point{}, fmt.Errorf("make the directory of snapshots: %w", err)
 	}
-	path := ""
-	for i := 1; ; i++ {
-		path = filepath.Join(s.o.Dir, source.OwnName(s.prefix(), at, i))
-		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-			break
-		} else if err != nil {
-			return source.Point{}, err
-		}
-	}
+	path := filepath.Join(s.o.Dir, source.OwnName(s.prefix(), at))
 	if _, err := s.run(ctx, "subvolume", "snapshot", "-r", "--", s.o.Subvolume, path); err != nil {
 		return source.Point{}, err
 	}

@@ -204,11 +204,11 @@ func fill(p *source.Point, property, value string) error {
 
 // Make makes a snapshot and holds it, or finds the newest existing one and holds that.
 func (s *Source) Make(ctx context.Context, at time.Time) (source.Point, error) {
-	points, err := s.Points(ctx)
-	if err != nil {
-		return source.Point{}, err
-	}
 	if s.o.Existing {
+		points, err := s.Points(ctx)
+		if err != nil {
+			return source.Point{}, err
+		}
 		points = slices.DeleteFunc(points, func(p source.Point) bool { return p.BaseOnly })
 		if len(points) == 0 {
 			return source.Point{}, fmt.Errorf("dataset %s: %w", s.o.Dataset, source.ErrNoPoint)
@@ -216,18 +216,12 @@ func (s *Source) Make(ctx context.Context, at time.Time) (source.Point, error) {
 		p := points[len(points)-1]
 		return p, s.hold(ctx, p)
 	}
-	taken := func(n string) bool {
-		return slices.ContainsFunc(points, func(p source.Point) bool { return p.Name == s.o.Dataset+"@"+n || p.Name == s.o.Dataset+"#"+n })
-	}
-	name := source.OwnName(s.prefix(), at, 1)
-	for i := 2; taken(name); i++ {
-		name = source.OwnName(s.prefix(), at, i)
-	}
-	full := s.o.Dataset + "@" + name
+	full := s.o.Dataset + "@" + source.OwnName(s.prefix(), at)
 	if _, err := s.run(ctx, s.deep("snapshot", full)...); err != nil {
 		return source.Point{}, err
 	}
-	if points, err = s.Points(ctx); err != nil {
+	points, err := s.Points(ctx)
+	if err != nil {
 		return source.Point{}, err
 	}
 	i := slices.IndexFunc(points, func(p source.Point) bool { return p.Name == full })
