@@ -119,6 +119,26 @@ func (c *command) localSnapshot(ctx context.Context, a *app.App, t app.Target, f
 	return nil
 }
 
+// nightly makes the local snapshot of a day without a backup, once a day.
+func (c *command) nightly(ctx context.Context, a *app.App, t app.Target) error {
+	src, err := a.OpenStream(t, nil)
+	if err != nil {
+		return err
+	}
+	points, err := src.Points(ctx)
+	if err != nil {
+		return fmt.Errorf("set %s: %w", t.Set.Name, err)
+	}
+	now := a.Now()
+	for _, p := range points {
+		y, m, d := p.At.In(now.Location()).Date()
+		if ny, nm, nd := now.Date(); p.Own && !p.BaseOnly && y == ny && m == nm && d == nd {
+			return nil
+		}
+	}
+	return c.localSnapshot(ctx, a, t, backupFlags{})
+}
+
 // planStream lets a policy that goes by dates say what the stream builds on.
 func (c *command) planStream(ctx context.Context, a *app.App, t app.Target, o *backup.StreamOptions) error {
 	if t.Config.Policy == "" || o.Full || !o.Source.Traits().Points {

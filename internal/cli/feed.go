@@ -92,7 +92,10 @@ type feeding struct {
 func (f *feeding) decide(ctx context.Context, t app.Target) (due bool, answer struct{ text, base string }, err error) {
 	t.Config = &f.planned
 	p, err := f.a.PlanSet(ctx, t, f.date)
-	if err != nil || !p.Decision.Due {
+	if err != nil {
+		return false, answer, err
+	}
+	if !p.Decision.Due {
 		f.c.talk("%s: nothing is wanted for %s: %s", t.Set.Name, f.date.Format(time.DateOnly), p.Decision.Reason)
 		return false, answer, err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/firn-backup/firn/internal/app"
+	"github.com/firn-backup/firn/internal/config"
 	"github.com/firn-backup/firn/internal/notify"
 	"github.com/firn-backup/firn/internal/progress"
 	"github.com/firn-backup/firn/internal/snapshot"
@@ -54,6 +55,12 @@ func (c *command) run(cmd *cobra.Command, names []string) error {
 	for _, p := range all {
 		if ctx.Err() != nil {
 			break
+		}
+		if p.Decision.Due && p.Config.KindOf() == config.KindStream {
+			continue // it is whoever feeds it that knows
+		}
+		if !p.Decision.Due && p.Config.KeepLocal > 0 && !p.New {
+			errs = append(errs, c.nightly(ctx, a, p.Target))
 		}
 		if !p.Decision.Due {
 			errs = append(errs, c.pruneExpired(ctx, a, &p))
