@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/firn-backup/firn/internal/catalog"
@@ -47,6 +48,10 @@ func Tools() []Tool {
 
 // Options are what the command line said.
 type Options struct {
+	Known Known
+	Now   time.Time
+	Rand  io.Reader // of ids
+
 	Keys []string       // access keys whose records are wanted; empty: the only one
 	Zone *time.Location // that times without one are in; nil: the local one
 	// VaultURL is the URL, as in the catalog, of a vault that the program knows.
@@ -59,6 +64,7 @@ type Place struct{ Name, Region, Account string }
 // Found is what a program knew.
 type Found struct {
 	Archives []catalog.ArchiveRecord
+	Sets     []Set
 	Notices  []string // for people
 }
 
@@ -68,6 +74,9 @@ type Result struct {
 	Deleted  int64 // of them, deleted already
 	Added    int64 // not known before
 	Vaults   []string
+	Sets     []Set  // with their names; without items
+	Items    int64  // of the sets, not known before
+	Config   string // what is to be appended to the config file; empty: nothing
 	Notices  []string
 }
 
@@ -95,11 +104,34 @@ func Run(ctx context.Context, t Tool, files []string, o Options, db *catalog.DB,
 			res.Vaults = append(res.Vaults, r.Vault)
 		}
 	}
-	if dry {
-		return res, nil
+	if !dry {
+		if res.Added, err = db.AdoptArchives(ctx, f.Archives); err != nil {
+			return res, err
+		}
 	}
-	res.Added, err = db.AdoptArchives(ctx, f.Archives)
-	return res, err
+	return res, res.sets(ctx, f.Sets, &recorder{db: db, known: o.Known, now: o.Now, rand: o.Rand}, dry)
+}
+
+// sets names and records sets.
+func (res *Result) sets(ctx context.Context, sets []Set, r *recorder, dry bool) error {
+	all, err := r.db.Sets(ctx)
+	if err != nil {
+		return err
+	}
+	used := map[string]bool{}
+	for i := range sets {
+		mine := r.name(&sets[i], all, used)
+		if dry {
+			continue
+		}
+		n, err := r.set(ctx, &sets[i], mine)
+		if err != nil {
+			return fmt.Errorf("set %s: %w", sets[i].Name, err)
+		}
+		res.Items += n
+	}
+	res.Sets, res.Config = sets, configText(sets, r.known)
+	return nil
 }
 
 // unixTime is a time of so many seconds, with a fraction perhaps; zero where there is none.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -79,7 +81,67 @@ func readGlacierBackupPy(ctx context.Context, files []string, o Options) (Found,
 			f.notice("it does not say in which archive %s is: a run was interrupted while it wrote that down; the vault's listing tells it", oneLine(dir))
 		}
 	}
-	return f, nil
+	return f, s.sets(&f)
+}
+
+// sets makes a set of each directory. Without the configuration nobody knows to whom to encrypt.
+func (s *pyState) sets(f *Found) error {
+	if s.conf == nil {
+		return nil
+	}
+	keys, err := s.keys()
+	if err != nil {
+		return err
+	}
+	if keys == nil {
+		f.notice("the configuration has no gpg_key_name: no sets were made of its directories")
+		return nil
+	}
+	for _, r := range f.Archives {
+		if !filepath.IsAbs(r.Name) {
+			f.notice("%s is not an absolute path: no set was made of it", oneLine(r.Name))
+			continue
+		}
+		dir := filepath.Clean(r.Name)
+		set := Set{Name: setName(dir), Kind: kindItems, Vault: r.Vault, Path: dir, Keys: keys}
+		if !r.Created.IsZero() {
+			set.Items = []catalog.Item{{Path: filepath.Base(dir), Stored: r.Created, Archive: catalog.ArchiveRef{Archive: r.ID, TreeHash: r.TreeHash},
+				ItemMore: catalog.ItemMore{Dir: true, Name: r.Name, Compress: "none", Encrypt: "openpgp", Dated: true}}}
+		}
+		f.Sets = append(f.Sets, set)
+	}
+	return nil
+}
+
+// keys are the configuration as keys of a set; nil without a recipient.
+func (s *pyState) keys() ([]Key, error) {
+	recipient, _ := s.conf.get(pySection, "gpg_key_name")
+	if recipient == "" {
+		return nil, nil
+	}
+	list := []Key{{"what", text(whatSelf)}, {"compress", text("none")}, {"encrypt", text("openpgp")}, {"recipients", texts(recipient)}}
+	var tags []string
+	options, _, err := s.conf.value(pySection, "tar_options")
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range strings.Fields(options) {
+		if tag, ok := strings.CutPrefix(o, "--exclude-tag="); ok {
+			tags = append(tags, tag)
+		}
+	}
+	if len(tags) > 0 {
+		list = append(list, Key{"exclude-if-present", texts(tags...)})
+	}
+	// A backup must be older than so many whole days there: one more than the number.
+	if age, ok := s.conf.get(pySection, "min_age"); ok {
+		n, err := strconv.Atoi(age)
+		if err != nil || n < 0 || n > 36500 {
+			return nil, failure.Errorf(failure.Usage, "[%s] min_age: %q is not a number of days", pySection, oneLine(age))
+		}
+		list = append(list, Key{"min-interval", text(fmt.Sprintf("%dd", n+1))})
+	}
+	return append(list, Key{"replace", "true"}), nil
 }
 
 func (s *pyState) readConfig(file string) error {

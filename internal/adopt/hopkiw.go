@@ -65,7 +65,73 @@ func readHopkiw(ctx context.Context, files []string, o Options) (Found, error) {
 		}
 		rows = append(rows, more...)
 	}
-	return f, f.addHopkiw(ctx, rows, conf, o)
+	if err := f.addHopkiw(ctx, rows, conf, o); err != nil || conf == nil {
+		return f, err
+	}
+	sets, err := HopkiwSets(ctx, conf, o)
+	if err != nil {
+		return f, err
+	}
+	f.Sets = sets
+	for i := range f.Sets {
+		f.Sets[i].hopkiwItems(rows, f.Archives)
+	}
+	return f, nil
+}
+
+// HopkiwSets are the sections of a configuration as sets.
+func HopkiwSets(ctx context.Context, conf *HopkiwConfig, o Options) ([]Set, error) {
+	url, err := o.VaultURL(ctx, Place{Name: conf.Vault, Account: conf.Account})
+	if err != nil {
+		return nil, fmt.Errorf("vault %s: %w", conf.Vault, err)
+	}
+	var sets []Set
+	for _, p := range conf.Paths {
+		what := p.what()
+		if what == "" {
+			continue // a section that asks for nothing
+		}
+		s := Set{Name: setName(p.Path), Kind: kindItems, Vault: url, Path: p.Path, Keys: []Key{
+			{"what", text(what)}, {"store", text(map[bool]string{true: "changed", false: "once"}[p.IfChanged])},
+			{"compress", text("none")}, {"encrypt", text("none")},
+		}}
+		if p.Exclude != "" && what != whatSelf {
+			s.Keys = append(s.Keys, Key{"exclude", texts("/" + glob(p.Exclude))})
+		}
+		sets = append(sets, s)
+	}
+	return sets, nil
+}
+
+// hopkiwItems are what was uploaded of a set: of its path, or of its direct children. A row without a date counts as none, as there.
+func (s *Set) hopkiwItems(rows []hopkiwRow, archives []catalog.ArchiveRecord) {
+	self := slices.Contains(s.Keys, Key{"what", text(whatSelf)})
+	there := map[string]bool{}
+	for _, a := range archives {
+		if a.Vault == s.Vault {
+			there[a.ID] = true
+		}
+	}
+	seen := map[string]bool{}
+	for _, r := range rows {
+		p := filepath.Clean(r.path)
+		name, ok := relative(s.Path, p)
+		if self {
+			name, ok = filepath.Base(p), p == s.Path
+		}
+		if !ok || strings.Contains(name, "/") || r.id == "" || r.at.IsZero() || !there[r.id] || seen[r.id] {
+			continue
+		}
+		seen[r.id] = true
+		dir := strings.HasSuffix(r.name, ".tar") && r.name != filepath.Base(p)
+		if info, err := os.Stat(p); err == nil {
+			dir = info.IsDir()
+		}
+		s.Items = append(s.Items, catalog.Item{
+			Path: name, Stored: r.at, Archive: catalog.ArchiveRef{Archive: r.id},
+			ItemMore: catalog.ItemMore{Dir: dir, Name: r.path, Desc: r.name, Compress: "none", Encrypt: "none", Dated: true},
+		})
+	}
 }
 
 // addHopkiw adds what was uploaded. The log tells of what the databases have too: an archive counts once.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/firn-backup/firn/internal/failure"
 )
@@ -104,4 +105,39 @@ func hopkiwPath(in *ini, section string) (HopkiwPath, error) {
 		p.Self, p.Files, p.Dirs = true, false, false
 	}
 	return p, nil
+}
+
+// glob is the pattern of names that begin with a prefix.
+func glob(prefix string) string {
+	var b strings.Builder
+	for _, r := range prefix {
+		if strings.ContainsRune(`*?[]\!# `, r) {
+			b.WriteByte('\\')
+		}
+		b.WriteRune(r)
+	}
+	return b.String() + "*"
+}
+
+// What of a path is stored, as the config file says it.
+const (
+	whatSelf  = "self"
+	whatFiles = "files"
+	whatDirs  = "directories"
+	whatBoth  = "both"
+)
+
+// what is empty for a section that asks for nothing.
+func (p *HopkiwPath) what() string {
+	switch {
+	case p.Self:
+		return whatSelf
+	case p.Files && p.Dirs:
+		return whatBoth
+	case p.Files:
+		return whatFiles
+	case p.Dirs:
+		return whatDirs
+	}
+	return ""
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/firn-backup/firn/internal/coldstore"
 	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/foreign"
+	"github.com/firn-backup/firn/internal/snapshot"
 	"github.com/firn-backup/firn/treehash"
 )
 
@@ -38,7 +39,8 @@ type mtConfig struct{ region, vault, dir string }
 // mtArchive is one archive of a journal.
 type mtArchive struct {
 	catalog.ArchiveRecord
-	name string
+	name  string
+	mtime snapshot.Time // zero: not known
 }
 
 func readMTAWS(ctx context.Context, files []string, o Options) (Found, error) {
@@ -72,9 +74,24 @@ func readMTAWS(ctx context.Context, files []string, o Options) (Found, error) {
 	if err != nil {
 		return f, err
 	}
+	set := Set{Name: setName(conf.dir), Kind: kindMirror, Vault: url, Path: filepath.Clean(conf.dir), Keys: []Key{{"compress", text("none")}, {"encrypt", text("none")}}}
 	for _, a := range journal {
 		a.Vault = url
 		f.Archives = append(f.Archives, a.ArchiveRecord)
+		if a.Name == "" || !a.DeletedAt.IsZero() {
+			continue
+		}
+		set.Items = append(set.Items, catalog.Item{
+			Path: a.name, Stored: a.Created, Archive: catalog.ArchiveRef{Archive: a.ID, Size: a.Size, TreeHash: a.TreeHash}, Plain: a.Size, PlainHash: a.TreeHash,
+			ItemMore: catalog.ItemMore{Name: a.name, Desc: a.Description, Self: a.Description != "", Compress: "none", Encrypt: "none", MTime: a.mtime, Bare: true},
+		})
+	}
+	switch {
+	case conf.dir == "":
+	case !filepath.IsAbs(conf.dir):
+		f.notice("its directory, %s, is not an absolute path: no set was made of it", oneLine(conf.dir))
+	default:
+		f.Sets = []Set{set}
 	}
 	return f, nil
 }
@@ -225,6 +242,7 @@ func journalArchive(version byte, w []string) (mtArchive, error) {
 	}
 	if version != '0' && w[4] != "NONE" {
 		if m, err := strconv.ParseInt(w[4], 10, 64); err == nil {
+			a.mtime = snapshot.TimeOf(time.Unix(m, 0))
 			if d, ok := foreign.EncodeMT2(a.name, time.Unix(m, 0)); ok {
 				a.Description = d
 			}

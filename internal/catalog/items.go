@@ -53,6 +53,9 @@ type ItemMore struct {
 	MTime snapshot.Time `json:"mtime"`
 	// Bare says that nothing is known of the file but its name and time.
 	Bare bool `json:"bare,omitempty"`
+	// Dated says that not even a hash of the contents is known, as of what another program stored: it has changed if
+	// something in it is younger than Stored.
+	Dated bool `json:"dated,omitempty"`
 
 	Files   int64  `json:"files,omitempty"`   // in a directory
 	Bytes   int64  `json:"bytes,omitempty"`   // of those
@@ -85,7 +88,10 @@ func unpackItem(b []byte) (ItemMore, error) {
 	return m.ItemMore, err
 }
 
-const itemColumns = `set_id, path, n, COALESCE(until, 0), vault, archive, snapshot, size, tree_hash, stored, deleted, listed, plain, plain_hash, state, more`
+// Size and tree hash of an archive that another program stored may be known by a listing only.
+const itemColumns = `set_id, path, n, COALESCE(until, 0), vault, archive, snapshot,
+	CASE WHEN size > 0 THEN size ELSE COALESCE((SELECT a.size FROM archives a WHERE a.vault = items.vault AND a.archive = items.archive), 0) END,
+	CASE WHEN size > 0 THEN tree_hash ELSE COALESCE((SELECT a.tree_hash FROM archives a WHERE a.vault = items.vault AND a.archive = items.archive), tree_hash) END, stored, deleted, listed, plain, plain_hash, state, more`
 
 func scanItem(s scanner) (Item, error) {
 	var i Item

@@ -2,7 +2,11 @@ package cli
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 	"strings"
 
@@ -16,6 +20,7 @@ import (
 type adoptFlags struct {
 	region, account string
 	keys, vaults    []string
+	write           string
 	dry             bool
 }
 
@@ -57,6 +62,7 @@ func newAdoptTool(c *command, t adopt.Tool) *cobra.Command {
 			add()
 		}
 	}
+	fs.StringVar(&f.write, "write", "", "write the sets that are made into a new `FILE`, to be appended to the config file")
 	fs.BoolVar(&f.dry, "dry-run", false, "say what would be taken over, and change nothing")
 	return cmd
 }
@@ -70,6 +76,9 @@ type jsonAdopted struct {
 	Deleted  int64    `json:"deleted"`
 	Added    int64    `json:"added"`
 	Vaults   []string `json:"vaults"`
+	Sets     []string `json:"sets"`
+	Items    int64    `json:"items"`
+	Config   string   `json:"config,omitempty"`
 	DryRun   bool     `json:"dry_run,omitempty"`
 }
 
@@ -77,6 +86,9 @@ func (c *command) adopt(cmd *cobra.Command, t adopt.Tool, files []string, f adop
 	a, err := c.open(cmd)
 	if err != nil {
 		return err
+	}
+	if _, err := os.Lstat(f.write); f.write != "" && err == nil {
+		return usage("%s exists already: the sets are written into a new file", f.write)
 	}
 	named, err := adoptedVaults(a, f.vaults)
 	if err != nil {
@@ -86,8 +98,12 @@ func (c *command) adopt(cmd *cobra.Command, t adopt.Tool, files []string, f adop
 	if err != nil {
 		return err
 	}
+	known, err := adoptKnown(a)
+	if err != nil {
+		return err
+	}
 	located := map[adopt.Place]string{}
-	o := adopt.Options{Keys: f.keys, Zone: c.env.Now().Location(), VaultURL: func(ctx context.Context, p adopt.Place) (string, error) {
+	o := adopt.Options{Known: known, Now: a.Now(), Rand: rand.Reader, Keys: f.keys, Zone: c.env.Now().Location(), VaultURL: func(ctx context.Context, p adopt.Place) (string, error) {
 		for _, url := range []string{named[p.Name], named[""], located[p]} {
 			if url != "" {
 				return url, nil
@@ -110,22 +126,79 @@ func (c *command) adopt(cmd *cobra.Command, t adopt.Tool, files []string, f adop
 	for _, n := range res.Notices {
 		c.warn("%s", n)
 	}
+	if f.write != "" && !f.dry && res.Config != "" {
+		if err := writeNew(f.write, res.Config); err != nil {
+			return err
+		}
+	}
+	return c.tellAdopted(t, files, f, res)
+}
+
+// writeNew writes a file that must not exist.
+func writeNew(file, text string) error {
+	out, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return usage("%s exists already: the sets are written into a new file", file)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = out.WriteString(text)
+	if err == nil {
+		err = out.Sync()
+	}
+	return errors.Join(err, out.Close())
+}
+
+func (c *command) tellAdopted(t adopt.Tool, files []string, f adoptFlags, res adopt.Result) error {
 	if c.json {
-		j := jsonAdopted{Tool: t.Name, File: files[0], Files: files, Archives: res.Archives, Deleted: res.Deleted, Added: res.Added, Vaults: res.Vaults, DryRun: f.dry}
+		j := jsonAdopted{Tool: t.Name, File: files[0], Files: files, Archives: res.Archives, Deleted: res.Deleted, Added: res.Added, Vaults: res.Vaults,
+			Sets: []string{}, Items: res.Items, Config: res.Config, DryRun: f.dry}
 		if j.Vaults == nil {
 			j.Vaults = []string{}
+		}
+		for _, s := range res.Sets {
+			j.Sets = append(j.Sets, s.Name)
 		}
 		return c.document(j)
 	}
 	for _, v := range res.Vaults {
 		c.printf("%s\n", clean(v))
 	}
-	text := fmt.Sprintf("%s found, %s of them deleted; %s new", plural(res.Archives, "archive"), count(res.Deleted), count(res.Added))
-	if f.dry {
-		text = fmt.Sprintf("%s found, %s of them deleted; nothing was recorded", plural(res.Archives, "archive"), count(res.Deleted))
+	if res.Config != "" && f.write == "" {
+		c.talk("to be appended to the config file (--write FILE writes it):\n")
+		for line := range strings.SplitSeq(strings.TrimRight(res.Config, "\n"), "\n") {
+			c.talk("%s", line)
+		}
+		c.talk("")
+	}
+	text := fmt.Sprintf("%s found, %s of them deleted; ", plural(res.Archives, "archive"), count(res.Deleted))
+	switch {
+	case f.dry:
+		text += "nothing was recorded"
+	case len(res.Sets) > 0:
+		text += fmt.Sprintf("%s new; %s with %s new to them", count(res.Added), plural(int64(len(res.Sets)), "set"), plural(res.Items, "item"))
+	default:
+		text += count(res.Added) + " new"
 	}
 	c.talk("%s", text)
 	return nil
+}
+
+// adoptKnown is what the config file has.
+func adoptKnown(a *app.App) (adopt.Known, error) {
+	k := adopt.Known{Host: a.Host, Vaults: map[string]string{}, Sets: map[string]adopt.Set{}}
+	for name, v := range a.Config.Vaults {
+		k.Vaults[name] = v.URL
+	}
+	for name, s := range a.Config.Sets {
+		url, err := a.VaultURL(s.Vault)
+		if err != nil {
+			return k, err
+		}
+		k.Sets[name] = adopt.Set{Name: name, Kind: s.KindOf(), Vault: url, Path: s.Path}
+	}
+	return k, nil
 }
 
 // adoptedVaults are what --vault says: by the names that the program has, and by the empty name that of all.

@@ -18,7 +18,8 @@ import (
 )
 
 func newRun(c *command) *cobra.Command {
-	return &cobra.Command{
+	var f runFlags
+	cmd := &cobra.Command{
 		Use:   "run [SET…]",
 		Short: "Back up what is due now",
 		Long: `Back up, one after another, the sets of the config file that are due by their
@@ -28,8 +29,18 @@ due it ends at once. One set that fails does not keep the others from being
 backed up; the exit code is that of the worst. firn plan shows what it would do.`,
 		Example: example("firn run", "firn run documents photos"),
 		Args:    cobra.ArbitraryArgs,
-		RunE:    func(cmd *cobra.Command, names []string) error { return c.run(cmd, names) },
+		RunE: func(cmd *cobra.Command, names []string) error {
+			if f.hopkiw != "" {
+				return c.runHopkiw(cmd, f, names)
+			}
+			if f.dry || f.region != "" {
+				return withHint(usage("--dry-run and --region belong to --hopkiw"), "firn plan shows what firn run would do")
+			}
+			return c.run(cmd, names)
+		},
 	}
+	f.add(cmd)
+	return cmd
 }
 
 func (c *command) run(cmd *cobra.Command, names []string) error {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/internal/failure"
@@ -15,10 +16,50 @@ import (
 
 // same says whether an item is what is stored of it. What was found the same under other metadata is written down.
 func (r *run) same(ctx context.Context, c Candidate, old catalog.Item) (bool, error) {
+	if old.Dated {
+		return r.sameByDate(ctx, c, old)
+	}
 	if !c.Dir && old.Snapshot == "" {
 		return r.sameFile(ctx, c, old)
 	}
 	return r.sameDir(ctx, c, old)
+}
+
+// sameByDate says whether an item of which only the date is known has anything in it that is younger. If it has not, what
+// it is like now is written down, and counts from then on. Dates of other programs are whole seconds.
+func (r *run) sameByDate(ctx context.Context, c Candidate, old catalog.Item) (bool, error) {
+	now := old
+	now.Dated, now.Bare = false, false
+	younger := func(t time.Time) bool { return t.Truncate(time.Second).After(old.Stored) }
+	if c.Dir {
+		m, err := r.measure(ctx, c, true)
+		if err != nil || younger(m.Newest) {
+			return false, err
+		}
+		fill(&now, m)
+		if r.o.DryRun {
+			return true, nil
+		}
+		return true, r.o.Items.Catalog.PutItems(ctx, []catalog.Item{now})
+	}
+	open := itemstore.FileOpener(c.Full)
+	e, err := itemstore.StatFile(open)
+	if err != nil || younger(e.MTime.Time()) {
+		return false, err
+	}
+	h, e, at, err := itemstore.HashFile(ctx, open, make([]byte, 1<<20), r.o.Items.Wall, r.o.Observe.Read)
+	if errors.Is(err, itemstore.ErrChanged) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	now.Plain, now.PlainHash, now.State = e.Size, h, itemstore.FileState(&e, at)
+	now.Mode, now.UID, now.GID, now.MTime = e.Mode, e.UID, e.GID, e.MTime
+	if r.o.DryRun {
+		return true, nil
+	}
+	return true, r.o.Items.Catalog.PutItems(ctx, []catalog.Item{now})
 }
 
 func (r *run) sameFile(ctx context.Context, c Candidate, old catalog.Item) (bool, error) {

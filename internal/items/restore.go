@@ -219,6 +219,10 @@ func (r *restorer) missing(ctx context.Context, list []wanted) ([]wanted, error)
 			r.problem(w.Path, fmt.Errorf("the archive of this version was deleted on %s, after a newer one was stored", w.Deleted.UTC().Format(time.DateOnly)))
 			continue
 		}
+		if w.Archive.Archive != "" && w.Archive.Size == 0 {
+			r.problem(w.Path, fmt.Errorf("the size of archive %s is not known: firn vault sync %s asks the vault for it", w.Archive.Archive, w.Vault))
+			continue
+		}
 		there, err := r.there(ctx, w)
 		if err != nil {
 			return nil, err

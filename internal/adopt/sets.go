@@ -1,0 +1,308 @@
+package adopt
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/firn-backup/firn/internal/catalog"
+	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/snapshot"
+)
+
+// Kinds of sets, as the config file has them.
+const (
+	kindItems  = "items"
+	kindMirror = "mirror"
+)
+
+// Set is what a program did, as a set of the config file, with what it has stored of it.
+type Set struct {
+	Name  string // as wished for; Run makes it one that is free
+	Kind  string
+	Vault string // URL
+	Path  string // absolute
+	Keys  []Key  // further ones, in order
+	Items []catalog.Item
+}
+
+// Key is a line of a set.
+type Key struct{ Name, Value string }
+
+// text is a value of TOML: JSON's escapes are a part of TOML's.
+func text(s string) string {
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(strings.ToValidUTF8(s, "\ufffd")); err != nil {
+		return `""`
+	}
+	return strings.ReplaceAll(strings.TrimSuffix(b.String(), "\n"), "\x7f", `\u007f`)
+}
+
+func texts(list ...string) string {
+	for i, s := range list {
+		list[i] = text(s)
+	}
+	return "[" + strings.Join(list, ", ") + "]"
+}
+
+// section is the name of a table: bare where that is allowed.
+func section(kind, name string) string {
+	if name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == "" {
+		return "[" + kind + "." + name + "]"
+	}
+	return "[" + kind + "." + text(name) + "]"
+}
+
+// Known is what the config file has already, by names.
+type Known struct {
+	Host   string
+	Vaults map[string]string // URLs
+	Sets   map[string]Set    // Kind, Vault and Path
+}
+
+// setName makes the name of a set of a path.
+func setName(p string) string {
+	name := strings.Map(func(r rune) rune {
+		if r < 0x20 || r == 0x7f || r == '@' || r == '/' || r == '\ufffd' {
+			return '_'
+		}
+		return r
+	}, filepath.Base(p))
+	if name == "_" || name == "." {
+		return "root"
+	}
+	if strings.HasPrefix(name, "-") {
+		name = "_" + name[1:]
+	}
+	return strings.TrimSpace(strings.ToValidUTF8(name[:min(len(name), 90)], ""))
+}
+
+// configText is what is to be appended to the config file so that it has the sets. It gives vaults their names,
+// and leaves out what is there.
+func configText(sets []Set, known Known) string {
+	var b strings.Builder
+	vaults := map[string]string{} // URL to name
+	for name, url := range known.Vaults {
+		if old, ok := vaults[url]; !ok || name < old {
+			vaults[url] = name
+		}
+	}
+	for i := range sets {
+		s := &sets[i]
+		if _, there := known.Sets[s.Name]; there {
+			continue
+		}
+		if vaults[s.Vault] == "" {
+			name := free(vaultName(s.Vault), func(n string) bool {
+				_, taken := known.Vaults[n]
+				return taken || slices.Contains(slices.Collect(maps.Values(vaults)), n)
+			})
+			vaults[s.Vault] = name
+			fmt.Fprintf(&b, "%s\nurl = %s\n\n", section("vault", name), text(s.Vault))
+		}
+		fmt.Fprintf(&b, "%s\nkind = %s\npath = %s\nvault = %s\n", section("set", s.Name), text(s.Kind), text(s.Path), text(vaults[s.Vault]))
+		for _, k := range s.Keys {
+			fmt.Fprintf(&b, "%s = %s\n", k.Name, k.Value)
+		}
+		b.WriteByte('\n')
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+func vaultName(url string) string {
+	url, _, _ = strings.Cut(url, "?")
+	return setName(url)
+}
+
+// free is a name that is not taken: with a number where it must be.
+func free(name string, taken func(string) bool) string {
+	for n, try := 2, name; ; n++ {
+		if !taken(try) {
+			return try
+		}
+		try = fmt.Sprintf("%s-%d", name, n)
+	}
+}
+
+// Named gives sets the names that they have in the catalog, or that are free, and returns a config file of all known vaults and of
+// the sets that are not known; so that a configuration of another program can be run as it is.
+func Named(ctx context.Context, db *catalog.DB, sets []Set, known Known) (config string, err error) {
+	var all []catalog.Set
+	if db != nil {
+		if all, err = db.Sets(ctx); err != nil {
+			return "", err
+		}
+	}
+	r := recorder{known: known}
+	used := map[string]bool{}
+	for i := range sets {
+		r.name(&sets[i], all, used)
+	}
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(known.Vaults)) {
+		fmt.Fprintf(&b, "%s\nurl = %s\n\n", section("vault", name), text(known.Vaults[name]))
+	}
+	return b.String() + configText(sets, known), nil
+}
+
+// recorder writes sets into the catalog.
+type recorder struct {
+	db    *catalog.DB
+	known Known
+	now   time.Time
+	rand  io.Reader
+}
+
+// name gives a set its name, and its record where there is one. A set of that kind, path and vault that is there already is the same.
+func (r *recorder) name(s *Set, all []catalog.Set, used map[string]bool) catalog.Set {
+	var mine catalog.Set
+	s.Name = free(s.Name, func(n string) bool {
+		if used[n] {
+			return true
+		}
+		if c, ok := r.known.Sets[n]; ok && (c.Kind != s.Kind || c.Vault != s.Vault || c.Path != s.Path) {
+			return true
+		}
+		i := slices.IndexFunc(all, func(x catalog.Set) bool { return x.Host == r.known.Host && x.Name == n })
+		if i < 0 {
+			mine = catalog.Set{}
+			return false
+		}
+		mine = all[i]
+		return mine.Kind != s.Kind || mine.Vault != s.Vault || mine.Root != ""
+	})
+	used[s.Name] = true
+	return mine
+}
+
+// set records one set and its items. What the catalog has of it already stays.
+func (r *recorder) set(ctx context.Context, s *Set, mine catalog.Set) (added int64, err error) {
+	if mine.ID == "" {
+		id, err := snapshot.NewID(r.now, r.rand)
+		if err != nil {
+			return 0, err
+		}
+		mine = catalog.Set{ID: id, Name: s.Name, Label: s.Name, Host: r.known.Host, Kind: s.Kind, Vault: s.Vault, Created: r.now}
+		if err := r.db.PutSet(ctx, mine); err != nil {
+			return 0, err
+		}
+	}
+	has := map[string]bool{}
+	if err := r.db.Items(ctx, mine.ID, catalog.ItemQuery{All: true}, func(i catalog.Item) error {
+		has[i.Path] = true
+		return nil
+	}); err != nil {
+		return 0, err
+	}
+	runs, err := r.db.ItemRuns(ctx, mine.ID)
+	if err != nil {
+		return 0, err
+	}
+	if len(runs) > 0 && len(has) > 0 { // runs of its own, or an earlier adoption: older versions cannot come after them
+		s.Items = nil
+	}
+	versions := map[string][]catalog.Item{}
+	most := 0
+	for _, i := range s.Items {
+		if !has[i.Path] {
+			versions[i.Path] = append(versions[i.Path], i)
+			most = max(most, len(versions[i.Path]))
+		}
+	}
+	if most == 0 {
+		return 0, nil
+	}
+	at := make([]time.Time, most)
+	var list []catalog.Item
+	for _, p := range slices.Sorted(maps.Keys(versions)) {
+		v := versions[p]
+		slices.SortStableFunc(v, func(a, b catalog.Item) int { return a.Stored.Compare(b.Stored) })
+		for k := range v {
+			i := &v[k]
+			n := most - len(v) + k
+			i.SetID, i.Vault, i.N = mine.ID, mine.Vault, uint64(n+1)
+			i.Listed = i.N // nothing has to be stored to tell of them: the program's own files do
+			if k+1 < len(v) {
+				i.Until = i.N + 1
+			}
+			if i.Stored.After(at[n]) {
+				at[n] = i.Stored
+			}
+			if err := r.fill(ctx, i); err != nil {
+				return 0, err
+			}
+			list = append(list, *i)
+		}
+	}
+	for n := range at {
+		id, err := snapshot.NewID(cmp.Or(at[n], r.now), r.rand)
+		if err != nil {
+			return 0, err
+		}
+		run := catalog.ItemRun{SetID: mine.ID, N: uint64(n + 1), ID: id, Vault: mine.Vault, At: cmp.Or(at[n], r.now)}
+		for _, i := range list {
+			if i.N == run.N {
+				run.New++
+			}
+			if i.N <= run.N && (i.Until == 0 || i.Until > run.N) {
+				run.Items++
+				run.Bytes += i.Plain
+			}
+		}
+		if err := r.db.PutItemRun(ctx, run); err != nil {
+			return 0, err
+		}
+	}
+	const piece = 500
+	for part := range slices.Chunk(list, piece) {
+		if err := r.db.PutItems(ctx, part); err != nil {
+			return 0, err
+		}
+	}
+	return int64(len(list)), nil
+}
+
+// fill puts into an item what the catalog knows of its archive.
+func (r *recorder) fill(ctx context.Context, i *catalog.Item) error {
+	if i.Archive.Size > 0 && i.Archive.TreeHash != [32]byte{} {
+		return nil
+	}
+	a, err := r.db.ArchiveByID(ctx, i.Vault, i.Archive.Archive)
+	if err != nil && failure.KindOf(err) != failure.NotFound {
+		return err
+	}
+	if err == nil {
+		if i.Archive.Size == 0 {
+			i.Archive.Size = a.Size
+		}
+		if i.Archive.TreeHash == [32]byte{} {
+			i.Archive.TreeHash = a.TreeHash
+		}
+	}
+	// What is neither compressed nor encrypted is what the archive is.
+	if i.Compress == "none" && i.Encrypt == "none" && i.Archive.Size > 0 && i.Archive.TreeHash != [32]byte{} {
+		i.Plain, i.PlainHash = i.Archive.Size, i.Archive.TreeHash
+		i.Dated = i.Dir
+		i.Bare = !i.Dir
+	}
+	return nil
+}
+
+// relative is the path of an item within a set; ok is false for one outside.
+func relative(dir, p string) (string, bool) {
+	rel, err := filepath.Rel(dir, p)
+	if err != nil || rel == "." || strings.HasPrefix(rel, "../") || rel == ".." {
+		return "", false
+	}
+	return path.Clean(filepath.ToSlash(rel)), true
+}
