@@ -36,6 +36,8 @@ func run() int {
 	defer stop()
 	context.AfterFunc(ctx, stop)
 	if filepath.Base(os.Args[0]) == "glacier" {
+		// git-annex starts it twice for each thing that it does: most end before anything is worth collecting.
+		debug.SetGCPercent(400)
 		return glaciercli.Run(ctx, glaciercli.Env{
 			Args:      os.Args[1:],
 			Stdin:     os.Stdin,

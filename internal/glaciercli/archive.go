@@ -143,7 +143,7 @@ func (v *vault) upload(ctx context.Context, file string, f *os.File, o plain.Upl
 			}
 		}
 	}
-	ctx, release, err := v.app.LockUpload(ctx, v.url, locked)
+	ctx, release, err := waitFor(ctx, func() (context.Context, func(), error) { return v.app.LockUpload(ctx, v.url, locked) })
 	if err != nil {
 		return none, err
 	}

@@ -115,11 +115,8 @@ type syncOptions struct {
 	needless func() (bool, error)
 }
 
-// lockPause is how often a vault is tried that another process syncs, and lockTries how often that is.
-const (
-	lockPause = 50 * time.Millisecond
-	lockTries = 1200
-)
+// lockPause is how often is tried what another process holds.
+const lockPause = 50 * time.Millisecond
 
 // sync takes a listing in, as reconcile.Sync does. *pending: it is being made.
 func (v *vault) sync(ctx context.Context, o syncOptions) (reconcile.Result, error) {
@@ -132,7 +129,7 @@ func (v *vault) sync(ctx context.Context, o syncOptions) (reconcile.Result, erro
 	if err != nil {
 		return none, err
 	}
-	ctx, release, err := v.lock(ctx)
+	ctx, release, err := waitFor(ctx, func() (context.Context, func(), error) { return v.app.LockVault(ctx, v.url) })
 	if err != nil {
 		return none, err
 	}
@@ -171,11 +168,11 @@ func (v *vault) sync(ctx context.Context, o syncOptions) (reconcile.Result, erro
 	return res, err
 }
 
-// lock takes the vault, waiting for another process that syncs it.
-func (v *vault) lock(ctx context.Context) (context.Context, func(), error) {
-	for try := 0; ; try++ {
-		held, release, err := v.app.LockVault(ctx, v.url)
-		if failure.KindOf(err) != failure.Locked || try == lockTries {
+// waitFor takes a lock, and waits for whoever holds it.
+func waitFor(ctx context.Context, lock func() (context.Context, func(), error)) (context.Context, func(), error) {
+	for {
+		held, release, err := lock()
+		if failure.KindOf(err) != failure.Locked {
 			return held, release, err
 		}
 		t := time.NewTimer(lockPause)

@@ -296,3 +296,93 @@ func TestAnnexFaults(t *testing.T) {
 		t.Errorf("archives are:\n%s", list)
 	}
 }
+
+// The commands of the how-to page, one after the other, as they stand there.
+func TestAnnexHowTo(t *testing.T) {
+	t.Parallel()
+	a := newAnnex(t)
+	a.add("photo.jpg", "other.jpg")
+	done := 0
+	for line := range strings.Lines(string(read(t, filepath.Join("..", "..", "docs", "howto", "git-annex.md")))) {
+		if strings.HasPrefix(line, "## Several clones") {
+			a.s.pass(30 * time.Hour)
+		}
+		command, is := strings.CutPrefix(line, "    ")
+		command, comment, _ := strings.Cut(strings.TrimSpace(command), "#")
+		wrong, fails := strings.CutPrefix(strings.TrimSpace(comment), "fails: ")
+		switch {
+		case !is, strings.HasPrefix(command, "firn "), strings.HasPrefix(command, "export "): // of other machines
+			continue
+		case strings.TrimSpace(comment) == "hours later":
+			a.s.pass(5 * time.Hour)
+			continue
+		}
+		command = strings.ReplaceAll(command, "_KEY_ID=… AWS_SECRET_ACCESS_KEY=…", "_KEY_ID=AKIATEST AWS_SECRET_ACCESS_KEY=s")
+		if fails {
+			a.fails(wrong, "sh", "-c", command)
+		} else {
+			a.ok("sh", "-c", command)
+		}
+		done++
+	}
+	if done < 10 {
+		t.Errorf("%d commands were found", done)
+	}
+}
+
+// Scripts and git-annex start the command often, and several at once: none is slow, and none stands in another's way.
+func TestGlacierCommandFourAtOnce(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, memory(t))
+	s := newService(t, m)
+	must(t, os.Symlink(m.bin, m.path("glacier")))
+	m.env = append(m.env, "AWS_ENDPOINT_URL_GLACIER=http://"+s.listen)
+	m.bin = m.path("glacier")
+	m.must("vault", "create", "v")
+	must(t, os.WriteFile(m.path("f"), []byte("content"), 0o644))
+	// The catalog is made anew by whoever comes first.
+	must(t, os.RemoveAll(m.path(".local")))
+	errs := make(chan error, 4)
+	for i := range 4 {
+		go func() {
+			errs <- func() error {
+				for k := range 5 {
+					name := fmt.Sprintf("SHA256E-s7--%d%d", i, k)
+					for _, args := range [][]string{
+						{"archive", "upload", "--name", name, "v", "f"}, {"archive", "checkpresent", "v", "--quiet", name},
+						{"archive", "list", "v"}, {"archive", "delete", "v", name}, {"archive", "upload", "--name", name, "v", "f"},
+					} {
+						if out, err := m.command(t.Context(), args...).CombinedOutput(); err != nil {
+							return fmt.Errorf("%v: %w\n%s", args, err, out)
+						}
+					}
+				}
+				return nil
+			}()
+		}()
+	}
+	for range 4 {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	if n := strings.Count(m.must("archive", "list", "v").stdout, "\n"); n != 20 {
+		t.Errorf("%d archives", n)
+	}
+	if testing.Short() {
+		return
+	}
+	for _, args := range [][]string{{"--compatibility-test-git-annex"}, {"archive", "checkpresent", "v", "--quiet", "SHA256E-s7--00"}} {
+		best := time.Hour
+		for range 40 {
+			cmd := m.command(t.Context(), args...)
+			_ = cmd.Run() // the first fails, as it must
+			// Of the processor: what a loaded machine lets it wait for is not its own.
+			best = min(best, cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime())
+		}
+		t.Logf("%v: %s", args, best)
+		if best > 20*time.Millisecond {
+			t.Errorf("%v takes %s", args, best)
+		}
+	}
+}
