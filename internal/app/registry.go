@@ -167,6 +167,9 @@ func (a *App) VaultURL(nameOrURL string) (string, error) {
 	return canonicalURL(url)
 }
 
+// ErrNoBucket says that the bucket of a vault is not there, and must be made with other tools.
+var ErrNoBucket = s3glacier.ErrNoBucket
+
 // ErrNoVault says that there is no vault at a URL.
 var ErrNoVault = errors.New("there is no vault")
 

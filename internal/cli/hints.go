@@ -40,6 +40,7 @@ func hintFor(err error) string {
 		hint string
 	}{
 		{app.ErrNoCatalog, "firn backup PATH makes one; after a loss, firn recover VAULT rebuilds it"},
+		{app.ErrNoBucket, "when it is there, firn vault create says whether it will do"},
 		{app.ErrNoVault, "is it mounted? firn vault create URL makes a new one"},
 		{backup.ErrBaseLost, "is the right disk mounted? firn verify tells what is missing; firn backup --full begins anew with a full snapshot"},
 		{mirror.ErrEmptied, "mount it; if it is meant to be empty, firn vault reconcile --allow-shrunk --commit deletes its archives"},

@@ -40,6 +40,9 @@ const (
 	DefaultDays = 7
 )
 
+// ErrNoBucket says that the bucket of a vault is not there. Firn makes none.
+var ErrNoBucket = errors.New("no such bucket")
+
 // Options say how to open a vault. The zero value works.
 type Options struct {
 	Now func() time.Time // nil: time.Now
@@ -115,7 +118,7 @@ func open(ctx context.Context, url string, o Options, t *testSeam) (*Store, erro
 	if err != nil {
 		var e *awsconn.Error
 		if errors.As(err, &e) && e.Code == "NoSuchBucket" {
-			err = &awsconn.Error{Text: noBucket(l, region), Code: e.Code, Kinds: []error{coldstore.ErrNotFound}}
+			err = &awsconn.Error{Text: noBucket(l, region), Code: e.Code, Kinds: []error{coldstore.ErrNotFound, ErrNoBucket}}
 		}
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
