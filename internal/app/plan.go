@@ -95,6 +95,7 @@ func (a *App) PlanSet(ctx context.Context, t Target, at time.Time) (Planned, err
 	h, err := prune.History(ctx, p.Snapshots, a.minDays)
 	if err == nil && db != nil && !hasSnapshots(t) {
 		p.Policy.Incrementals, p.Policy.Retention = plan.NoLimit, plan.Retention{}
+		p.Policy.MinInterval = 0 // that is each item's own
 		h, err = pastRuns(ctx, db, t.Set.Name)
 	}
 	if err != nil {
@@ -113,7 +114,7 @@ func hasSnapshots(t Target) bool {
 	if t.Config != nil && t.Config.Kind != "" {
 		kind = t.Config.Kind
 	}
-	return kind != "items" && kind != "mirror"
+	return kind != config.KindItems && kind != config.KindMirror
 }
 
 // pastRuns are the backups of a set of single archives that came to their end, as if each were a snapshot: a

@@ -17,7 +17,7 @@ import (
 // tooEarly says whether the set's min-interval forbids a backup now, and tells the user. What was interrupted
 // goes on at any time.
 func (c *command) tooEarly(ctx context.Context, a *app.App, t app.Target, f backupFlags) (bool, error) {
-	if f.force || t.Config.MinInterval <= 0 {
+	if f.force || t.Config.MinInterval <= 0 || t.Config.IsSingle() { // of single archives it is each one's own
 		return false, nil
 	}
 	p, err := a.PlanSet(ctx, t, a.Now())
