@@ -159,7 +159,7 @@ func (c *command) printPlans(a *app.App, sets []app.Planned) error {
 func (c *command) printPlan(a *app.App, p *app.Planned) {
 	d := &p.Decision
 	line := func(key, format string, args ...any) {
-		c.printf("  %-8s  %s\n", key, clean(fmt.Sprintf(format, args...)))
+		c.printf("  %-10s  %s\n", key, clean(fmt.Sprintf(format, args...)))
 	}
 	state := "not due"
 	switch {

@@ -241,6 +241,11 @@ func (d *Decision) dueBySchedule(now time.Time, p Policy, f *forest, last Snapsh
 		return
 	}
 	slot, ok := s.prev(now, p.Zone, last.At, any)
+	if s.every == 0 && any {
+		// The first that was not served counts, not the last.
+		first := s.next(last.At, p.Zone, last.At)
+		d.Overdue = !first.IsZero() && !now.Before(first.AddDate(0, 0, 1))
+	}
 	switch {
 	case s.every > 0 && ok:
 		d.Due, d.Slot = true, slot
@@ -260,10 +265,9 @@ func (d *Decision) dueBySchedule(now time.Time, p Policy, f *forest, last Snapsh
 		d.Due, d.Slot = true, slot
 		d.Reason = fmt.Sprintf("scheduled for %s (%s)", p.when(slot), s)
 	case p.CatchUp:
-		d.Due, d.Slot, d.Overdue = true, slot, true
+		d.Due, d.Slot = true, slot
 		d.Reason = fmt.Sprintf("the run of %s was missed (%s), and is caught up", p.when(slot), s)
 	default:
-		d.Overdue = true
 		d.Reason = fmt.Sprintf("the run of %s was missed, and is not caught up (%s); the next is %s", p.when(slot), s, p.when(d.Next))
 	}
 }
