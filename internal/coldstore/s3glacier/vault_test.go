@@ -11,6 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
 	"github.com/firn-backup/firn/internal/coldstore"
 	"github.com/firn-backup/firn/internal/coldstore/s3glacier"
 	"github.com/firn-backup/firn/internal/coldstore/storetest"
@@ -114,12 +117,33 @@ func TestContract(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			if name != "DEEP_ARCHIVE" && os.Getenv("FIRN_SOAK") != "1" {
+				t.Skip("FIRN_SOAK=1 runs it: moto is slow")
+			}
 			storetest.Run(t, func(t testing.TB) storetest.Harness {
 				o.Classes = true
 				return behind(t, moto, o, "&class="+name).harness(t)
 			})
 		})
 	}
+}
+
+// A bucket that keeps old versions, and says that what was deleted is deleted.
+func TestContractVersions(t *testing.T) {
+	t.Parallel()
+	if os.Getenv("FIRN_SOAK") != "1" {
+		t.Skip("FIRN_SOAK=1 runs it")
+	}
+	storetest.Run(t, func(t testing.TB) storetest.Harness {
+		w := behind(t, versity, s3proxy.Options{}, "&class=STANDARD")
+		bucket := w.bucket()
+		_, err := w.server.Client("").PutBucketVersioning(t.Context(), &s3.PutBucketVersioningInput{
+			Bucket: &bucket, VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatusEnabled}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w.harness(t)
+	})
 }
 
 // A server that verifies signatures and checksums, and knows nothing of classes.
