@@ -35,7 +35,7 @@ func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	context.AfterFunc(ctx, stop)
-	if filepath.Base(os.Args[0]) == "glacier" {
+	if name := filepath.Base(os.Args[0]); name == "glacier" || name == "glacier-cli" || name == "glcr" {
 		// git-annex starts it twice for each thing that it does: most end before anything is worth collecting.
 		debug.SetGCPercent(400)
 		return glaciercli.Run(ctx, glaciercli.Env{

@@ -216,8 +216,12 @@ func bareKeys(name string) []string {
 	}
 	var keys []string
 	for i := 1; i < len(name); i++ {
-		if isKey(name[i:]) && !(i > 1 && isKey(name[i-1:])) {
-			keys = append(keys, name[i:])
+		if !isKey(name[i:]) || name[i] == 'X' && name[i-1] == 'X' {
+			continue
+		}
+		keys = append(keys, name[i:])
+		if name[i] != 'X' { // which may be the prefix's last letter
+			break
 		}
 	}
 	return keys
