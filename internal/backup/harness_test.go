@@ -226,7 +226,7 @@ func (w *world) raw(snap string) map[int][]byte {
 			}))
 		all.Write(out[v.N])
 	}
-	if all.Len() > 0 {
+	if s, err := w.db.Snapshot(ctx, snap); all.Len() > 0 && err == nil && !s.Header.IsStream() {
 		rd := tar.NewReader(&all)
 		for {
 			if _, err := rd.Next(); err == io.EOF {

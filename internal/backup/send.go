@@ -353,4 +353,3 @@ func (s *sender) pass(in io.Reader, check *sendstream.Checker, w *volume.Writer)
 		}
 	}
 }
-
