@@ -86,7 +86,7 @@ func (d *DB) forgetChain(ctx context.Context, tx *sql.Tx, ids []string) error {
 	for _, stmt := range []string{
 		`INSERT INTO doomed (vault, archive, set_id, snap, manifest, size, stored)
 			SELECT s.vault, s.manifest_archive, s.set_id, s.id, 1, s.manifest_size, ` + stored + ` FROM snapshots s
-			WHERE s.chain = $1 ORDER BY s.n DESC ON CONFLICT (vault, archive) DO NOTHING`,
+			WHERE s.chain = $1 AND length(s.manifest_archive) > 0 ORDER BY s.n DESC ON CONFLICT (vault, archive) DO NOTHING`,
 		`INSERT INTO doomed (vault, archive, set_id, snap, manifest, size, stored)
 			SELECT s.vault, v.archive, s.set_id, s.id, 0, v.size, ` + stored + ` FROM volumes v JOIN snapshots s ON s.num = v.snap
 			WHERE s.chain = $1 ORDER BY s.n DESC, v.n ON CONFLICT (vault, archive) DO NOTHING`,
