@@ -29,13 +29,8 @@ type withServers struct{ m *testing.M }
 
 func (w withServers) Run() int {
 	defer func() {
-		if s, err := moto(); err == nil {
-			s.Stop()
-		}
-		if s, err := versity(); err == nil {
-			s.Stop()
-			os.RemoveAll(filepath.Dir(s.Root))
-		}
+		stopMoto()
+		stopVersity()
 	}()
 	return w.m.Run()
 }

@@ -15,7 +15,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
@@ -37,14 +36,8 @@ func anyVault() []string {
 }
 
 var (
-	moto    = sync.OnceValues(func() (*s3server.Server, error) { return s3server.Moto(context.Background()) })
-	versity = sync.OnceValues(func() (*s3server.Server, error) {
-		dir, err := os.MkdirTemp("", "firn-versity-")
-		if err != nil {
-			return nil, err
-		}
-		return s3server.Versity(context.Background(), filepath.Join(dir, "root"))
-	})
+	moto, stopMoto       = s3server.MotoOnce()
+	versity, stopVersity = s3server.VersityOnce()
 )
 
 // What a script's firn needs to know of the server.

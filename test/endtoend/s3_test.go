@@ -1,7 +1,6 @@
 package endtoend_test
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"path"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -26,25 +24,14 @@ import (
 )
 
 var (
-	moto    = sync.OnceValues(func() (*s3server.Server, error) { return s3server.Moto(context.Background()) })
-	versity = sync.OnceValues(func() (*s3server.Server, error) {
-		dir, err := os.MkdirTemp("", "firn-versity-")
-		if err != nil {
-			return nil, err
-		}
-		return s3server.Versity(context.Background(), filepath.Join(dir, "root"))
-	})
+	moto, stopMoto       = s3server.MotoOnce()
+	versity, stopVersity = s3server.VersityOnce()
 )
 
 // stopServers ends what the tests have started.
 func stopServers() {
-	if s, err := moto(); err == nil {
-		s.Stop()
-	}
-	if s, err := versity(); err == nil {
-		s.Stop()
-		os.RemoveAll(filepath.Dir(s.Root))
-	}
+	stopMoto()
+	stopVersity()
 }
 
 // cloud is a bucket behind a proxy, and a machine that uses it.

@@ -2,7 +2,6 @@ package s3proxy_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -12,7 +11,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -28,13 +26,11 @@ import (
 	"github.com/firn-backup/firn/test/s3server"
 )
 
-var moto = sync.OnceValues(func() (*s3server.Server, error) { return s3server.Moto(context.Background()) })
+var moto, stopMoto = s3server.MotoOnce()
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if s, err := moto(); err == nil {
-		s.Stop()
-	}
+	stopMoto()
 	os.Exit(code)
 }
 

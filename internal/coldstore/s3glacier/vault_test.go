@@ -1,12 +1,10 @@
 package s3glacier_test
 
 import (
-	"context"
 	"errors"
 	"net/http/httptest"
 	"net/url"
 	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -24,25 +22,14 @@ import (
 
 // The servers that all tests share: each test has a bucket of its own.
 var (
-	moto    = sync.OnceValues(func() (*s3server.Server, error) { return s3server.Moto(context.Background()) })
-	versity = sync.OnceValues(func() (*s3server.Server, error) {
-		dir, err := os.MkdirTemp("", "firn-versity-")
-		if err != nil {
-			return nil, err
-		}
-		return s3server.Versity(context.Background(), filepath.Join(dir, "root"))
-	})
+	moto, stopMoto       = s3server.MotoOnce()
+	versity, stopVersity = s3server.VersityOnce()
 )
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if s, err := moto(); err == nil {
-		s.Stop()
-	}
-	if s, err := versity(); err == nil {
-		s.Stop()
-		os.RemoveAll(filepath.Dir(s.Root))
-	}
+	stopMoto()
+	stopVersity()
 	os.Exit(code)
 }
 
