@@ -80,10 +80,14 @@ func (c *command) backupItems(ctx context.Context, a *app.App, t app.Target, f b
 	defer s.end()
 	t = s.t
 	set := t.Config
+	interval := set.MinInterval
+	if f.force {
+		interval = 0
+	}
 	warn := func(path, reason string) { c.warn("/%s: %s", path, reason) }
 	o := items.Options{
 		Items: s.items, Path: set.Path, Exclude: set.Exclude, Once: set.Store == config.StoreOnce, Replace: set.Replace, Checksum: set.Checksum,
-		DryRun: dry, MinInterval: set.MinInterval, Names: app.OwnerNames(), Skip: a.OwnPath(t.Set.Vault),
+		DryRun: dry, MinInterval: interval, Names: app.OwnerNames(), Skip: a.OwnPath(t.Set.Vault),
 		Files: set.What == "" || set.What == config.WhatBoth || set.What == config.WhatFiles,
 		Dirs:  set.What == "" || set.What == config.WhatBoth || set.What == config.WhatDirs,
 		Tree: func(full string) (items.Tree, error) {
