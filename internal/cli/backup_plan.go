@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/firn-backup/firn/internal/app"
+	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/plan"
 	"github.com/firn-backup/firn/internal/progress"
@@ -56,16 +57,48 @@ func (c *command) pruneAfter(ctx context.Context, a *app.App, t app.Target, asOf
 		return err
 	}
 	t.New = false
+	if some, err := c.something(ctx, a, t, asOf); err != nil || !some {
+		return err // no run that does nothing after every backup
+	}
 	if err := c.pruneSet(ctx, a, t, pruneFlags{asOf: asOf}, false); err != nil {
 		return failure.Wrap(failure.Partial, fmt.Errorf("the newest snapshot is stored, but what has expired could not be deleted: %w", err))
 	}
 	return nil
 }
 
-// pruneExpired is pruneAfter for a set that is not due, where something has expired since its last backup.
+// something says whether there is anything to delete of a set.
+func (c *command) something(ctx context.Context, a *app.App, t app.Target, asOf time.Time) (bool, error) {
+	at := a.Now()
+	if !asOf.IsZero() && asOf.Before(at) {
+		at = asOf
+	}
+	p, err := a.PlanSet(ctx, t, at)
+	if err != nil {
+		return false, err
+	}
+	if slices.ContainsFunc(p.Decision.Expire, func(e plan.Expiry) bool { return !e.AfterNew && !e.Early(at) }) {
+		return true, nil
+	}
+	db, err := a.Catalog(ctx, false)
+	if err != nil {
+		return false, err
+	}
+	left := errors.New("left")
+	err = db.Doomed(ctx, t.Set.ID, func(catalog.Doomed) error { return left })
+	return errors.Is(err, left), ignore(err, left)
+}
+
+// ignore is err, unless it is what.
+func ignore(err, what error) error {
+	if errors.Is(err, what) {
+		return nil
+	}
+	return err
+}
+
+// pruneExpired is pruneAfter for a set that is not due: something may have expired since its last backup.
 func (c *command) pruneExpired(ctx context.Context, a *app.App, p *app.Planned) error {
-	ripe := func(e plan.Expiry) bool { return !e.AfterNew && !e.Early(p.At) }
-	if p.New || !slices.ContainsFunc(p.Decision.Expire, ripe) {
+	if p.New {
 		return nil
 	}
 	if err := c.pruneAfter(ctx, a, p.Target, time.Time{}); err != nil {
