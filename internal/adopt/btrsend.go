@@ -73,6 +73,7 @@ func readBtrsend(ctx context.Context, files []string, o Options) (Found, error) 
 			f.notice("the archive of %s builds on %s, which was deleted: it cannot be restored", r.date, r.parent)
 		}
 	}
+	f.Sets = []Set{{Name: "btrsend", Kind: kindStream, Vault: url, Keys: []Key{{"policy", text("btrsend")}}}}
 	return f, nil
 }
 

@@ -22,6 +22,7 @@ import (
 const (
 	kindItems  = "items"
 	kindMirror = "mirror"
+	kindStream = "stream"
 )
 
 // Set is what a program did, as a set of the config file, with what it has stored of it.
@@ -29,7 +30,7 @@ type Set struct {
 	Name  string // as wished for; Run makes it one that is free
 	Kind  string
 	Vault string // URL
-	Path  string // absolute
+	Path  string // absolute; empty: it has none
 	Keys  []Key  // further ones, in order
 	Items []catalog.Item
 }
@@ -110,7 +111,11 @@ func configText(sets []Set, known Known) string {
 			vaults[s.Vault] = name
 			fmt.Fprintf(&b, "%s\nurl = %s\n\n", section("vault", name), text(s.Vault))
 		}
-		fmt.Fprintf(&b, "%s\nkind = %s\npath = %s\nvault = %s\n", section("set", s.Name), text(s.Kind), text(s.Path), text(vaults[s.Vault]))
+		fmt.Fprintf(&b, "%s\nkind = %s\n", section("set", s.Name), text(s.Kind))
+		if s.Path != "" {
+			fmt.Fprintf(&b, "path = %s\n", text(s.Path))
+		}
+		fmt.Fprintf(&b, "vault = %s\n", text(vaults[s.Vault]))
 		for _, k := range s.Keys {
 			fmt.Fprintf(&b, "%s = %s\n", k.Name, k.Value)
 		}

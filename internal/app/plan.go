@@ -17,6 +17,7 @@ import (
 	"github.com/firn-backup/firn/internal/config"
 	"github.com/firn-backup/firn/internal/cost"
 	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/foreign"
 	"github.com/firn-backup/firn/internal/plan"
 	"github.com/firn-backup/firn/internal/prune"
 	"github.com/firn-backup/firn/internal/snapshot"
@@ -98,6 +99,9 @@ func (a *App) PlanSet(ctx context.Context, t Target, at time.Time) (Planned, err
 		p.Policy.MinInterval = 0 // that is each item's own
 		h, err = pastRuns(ctx, db, t.Set.Name)
 	}
+	if err == nil && db != nil && len(h) == 0 && t.Config != nil && t.Config.Policy == "btrsend" {
+		p.Policy.Before, err = lastOfBtrsend(ctx, db, t.Set.Vault, p.Policy.Zone)
+	}
 	if err != nil {
 		return p, err
 	}
@@ -106,6 +110,24 @@ func (a *App) PlanSet(ctx context.Context, t Target, at time.Time) (Planned, err
 		p.Decision.Keep = nil // runs are no snapshots
 	}
 	return p, nil
+}
+
+// lastOfBtrsend is the date of the newest archive of btrsend that is known to be in a vault; zero: there is none. A set that goes
+// on where btrsend stopped is due when that would have been.
+func lastOfBtrsend(ctx context.Context, db *catalog.DB, vault string, zone *time.Location) (last time.Time, err error) {
+	there := func(r catalog.ArchiveRecord) bool {
+		return r.DeletedAt.IsZero() && strings.HasPrefix(r.Description, "btrsend ")
+	}
+	err = db.FindArchives(ctx, vault, there, func(r catalog.ArchiveRecord) error {
+		if f, ok := foreign.Decode(r.Description); ok && f.Tool == foreign.Btrsend {
+			y, m, d := f.ModTime.Date()
+			if at := time.Date(y, m, d, 0, 0, 0, 0, zone); at.After(last) {
+				last = at
+			}
+		}
+		return nil
+	})
+	return last, err
 }
 
 // hasSnapshots says whether backups of a set make snapshots, and not single archives.

@@ -40,6 +40,10 @@ type Policy struct {
 	// Vault is where the next snapshot goes. A chain that lies elsewhere is not gone on with. Empty: where the last one went.
 	Vault string
 
+	// Before is the date of the last snapshot that another program made of the set, which cannot be built on: as long
+	// as there is none of Firn's, schedules count from it. Zero: there is none.
+	Before time.Time
+
 	// ByDate orders snapshots by their date, where otherwise the order they were made in
 	// counts: a date that is filed later is based on the newest date there is. A set
 	// is then begun anew only on a scheduled day once it has any snapshot.
@@ -194,6 +198,9 @@ func (d *Decision) kind(p Policy, f *forest) {
 // due fills whether a snapshot is to be made now.
 func (d *Decision) due(now time.Time, p Policy, f *forest) {
 	last, any := f.lastBefore(now)
+	if !any && !p.Before.IsZero() && !p.Before.After(now) {
+		last, any = Snapshot{At: p.Before}, true
+	}
 	d.Last = last.At
 	d.dueBySchedule(now, p, f, last, any)
 	if p.MinInterval <= 0 || !any {
@@ -232,7 +239,7 @@ func (d *Decision) dueBySchedule(now time.Time, p Policy, f *forest, last Snapsh
 		return
 	}
 	d.Next = s.next(now, p.Zone, now)
-	if len(f.chains) == 0 || !p.ByDate && f.newestUsable() == nil {
+	if foreign := len(f.chains) == 0 && any; !foreign && (len(f.chains) == 0 || !p.ByDate && f.newestUsable() == nil) {
 		d.Overdue = true
 		d.Due, d.Reason = true, "the set has no snapshot yet"
 		if len(f.chains) > 0 {
