@@ -120,6 +120,7 @@ incrementals = 3
 	output(t, m.home, fmt.Sprintf("for f in files/*; do zfs receive -uF %s/plain < $f; done; zfs destroy -r %[1]s/plain", pool))
 	zfsTheirs(t, m, pool, mnt)
 	zfsRecursive(t, m, pool, mnt)
+	zfsMonthly(t, m, pool, mnt)
 	if got := output(t, "/", fmt.Sprintf("zfs list -H -t snapshot -o name %s/d@byhand", pool)); !strings.Contains(got, "byhand") {
 		t.Error("a snapshot that was made by hand is gone")
 	}
@@ -167,4 +168,36 @@ func zfsRecursive(t *testing.T, m *machine, pool, mnt string) {
 		t.Errorf("received %q", got)
 	}
 	stubborn(t, "zfs destroy -rf "+pool+"/all")
+}
+
+// zfsMonthly is the page docs/howto/zfs-monthly.md: the job of every month, run every few days of half a year.
+func zfsMonthly(t *testing.T, m *machine, pool, mnt string) {
+	t.Helper()
+	m.config(strings.ReplaceAll(blocks(t, "zfs-monthly.md")["toml"][0], "tank/timemachine", pool+"/d"))
+	defer func() { m.now = "" }()
+	var months []string
+	for _, day := range []string{"2026-01-15", "2026-01-31", "2026-02-01", "2026-02-20", "2026-03-04", "2026-04-01", "2026-05-01", "2026-05-02", "2026-06-01"} {
+		output(t, mnt, "echo "+day+" > month")
+		m.now = day + "T02:00:00Z"
+		m.must("run")
+		months = nil
+		for _, s := range m.listed("timemachine") {
+			if s.Kind != "full" {
+				t.Errorf("%+v", s)
+			}
+			months = append(months, s.Point[strings.Index(s.Point, "-2026-")+1:][:7])
+		}
+		if n := len(months); n > 3 {
+			t.Errorf("on %s there are %v", day, months)
+		}
+	}
+	if got := strings.Join(months, " "); got != "2026-04 2026-05 2026-06" {
+		t.Errorf("kept: %s", got)
+	}
+	m.must("restore", "timemachine@2026-05-01", "--receive", pool+"/october")
+	output(t, "/", fmt.Sprintf("zfs set mountpoint=%s/october %s/october && { zfs mount %[2]s/october 2>/dev/null || true; }", m.home, pool))
+	if got := output(t, m.home, "cat october/month"); got != "2026-05-01\n" {
+		t.Errorf("of May there is %q", got)
+	}
+	stubborn(t, "zfs destroy -rf "+pool+"/october")
 }
