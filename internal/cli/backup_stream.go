@@ -70,6 +70,9 @@ func (c *command) backupStream(ctx context.Context, a *app.App, t app.Target, f 
 		}
 		in = c.env.Stdin
 	}
+	if c := t.Config; len(c.Exclude)+len(c.ExcludeIfPresent)+len(c.RequireMount) > 0 || c.OneFileSystem || c.Checksum || f.allowEmpty {
+		return usage("set %s is a stream, not files: --exclude, --one-file-system, --require-mount, --checksum and --allow-empty say nothing of it", t.Set.Name)
+	}
 	o, err := a.StreamOptions(t, in, func(s string) { c.warn("%s", s) })
 	if err != nil {
 		return err

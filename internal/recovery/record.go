@@ -287,7 +287,7 @@ func (r *run) fill(ctx context.Context, m *manifest.Reader, a coldstore.Archive,
 	if err != nil {
 		return err
 	}
-	t := counting{r: r, base: base}
+	t := counting{r: r, base: base, stream: h.IsStream()}
 	missing, err := r.records(ctx, m, w, &t, chain)
 	if cerr := w.Close(ctx); err == nil {
 		err = cerr
@@ -392,6 +392,7 @@ func (r *run) checkVolume(v *manifest.Volume) string {
 type counting struct {
 	r       *run
 	base    *catalog.Snapshot // nil: a full one
+	stream  bool              // a producer's: no entries, and as large as it is
 	t       catalog.Totals
 	lookups int
 	count   bool // the tree at the end
@@ -447,6 +448,8 @@ func (c *counting) without(ctx context.Context, path string) error {
 func (c *counting) totals(ctx context.Context, snap string, manifestSize int64) (catalog.Totals, error) {
 	c.t.Stored += manifestSize
 	switch {
+	case c.stream:
+		c.t.Bytes = c.t.Raw
 	case c.base == nil:
 	case !c.count:
 		c.t.Entries += c.base.Totals.Entries

@@ -147,6 +147,8 @@ func (r *streamRun) plan(ctx context.Context) error {
 			r.res.ToRead += vols[j].Size
 			r.res.Raw += vols[j].Raw
 			r.o.Observe.Range(vols[j].Archive, retrieval.All(&vols[j])[0].Range)
+			// The rest, which may be long, is looked up when it is read.
+			vols[j] = manifest.Volume{N: vols[j].N, Archive: vols[j].Archive, Size: vols[j].Size, Raw: vols[j].Raw}
 		}
 		r.openers, r.vols = append(r.openers, opener), append(r.vols, vols)
 	}
