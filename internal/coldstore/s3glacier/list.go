@@ -122,7 +122,11 @@ func (s *Store) Stat(ctx context.Context, archive string) (coldstore.Archive, er
 	return o.archive(), nil
 }
 
+// errHidden says that a deletion has put a marker over an archive, which lies there as before.
+var errHidden = errors.New("the bucket keeps versions: it is hidden now and costs as before")
+
 // Delete deletes an archive, in a versioned bucket with all its versions: a mere marker would hide it and go on costing.
+// One that is hidden already is still there to be deleted.
 func (s *Store) Delete(ctx context.Context, archive string) error {
 	what := "delete archive " + archive
 	if err := ctx.Err(); err != nil {
@@ -131,17 +135,49 @@ func (s *Store) Delete(ctx context.Context, archive string) error {
 	if !validName(archive) {
 		return fmt.Errorf("%s: no archive has such a name: %w", what, coldstore.ErrNotFound)
 	}
-	if _, err := s.find(ctx, archive); err != nil {
-		return fmt.Errorf("%s: %w", what, err)
+	_, missing := s.find(ctx, archive)
+	if missing != nil && !errors.Is(missing, coldstore.ErrNotFound) {
+		return fmt.Errorf("%s: %w", what, missing)
 	}
 	defer s.status.forget(archive)
-	versions, err := s.versions(ctx, archive)
-	if err != nil {
+	if err := s.deleteAll(ctx, archive, missing); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	for _, v := range versions {
-		if err := s.deleteVersion(ctx, archive, v); err != nil {
-			return fmt.Errorf("%s: %w", what, err)
+	return nil
+}
+
+// deleteAll deletes all versions; missing is the error of having looked for the archive, nil where it was there.
+func (s *Store) deleteAll(ctx context.Context, archive string, missing error) error {
+	ids, told, err := s.versions(ctx, archive)
+	switch {
+	case err != nil:
+		return err
+	case missing != nil && told && len(ids) == 0:
+		return missing
+	}
+	if len(ids) == 0 || len(ids) == 1 && ids[0] == "null" {
+		// What was stored before there were versions, or nobody may know: a bucket without versions has it deleted so.
+		// One that has come to keep them only hides it, and says so.
+		err := s.deleteVersion(ctx, archive, "")
+		if !errors.Is(err, errHidden) {
+			if err == nil {
+				return missing
+			}
+			return err
+		}
+		if told {
+			ids, told, err = s.versions(ctx, archive)
+			if err != nil {
+				return err
+			}
+		}
+		if !told {
+			return fmt.Errorf("%w; allow s3:ListBucketVersions and s3:DeleteObjectVersion, and delete it again: %w", errHidden, coldstore.ErrUnsupported)
+		}
+	}
+	for _, id := range ids {
+		if err := s.deleteVersion(ctx, archive, id); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -165,24 +201,25 @@ func (s *Store) deleteVersion(ctx context.Context, archive, version string) erro
 		return err
 	}
 	if version == "" && yes(out.DeleteMarker) && text(out.VersionId) != "" && text(out.VersionId) != "null" {
-		return fmt.Errorf("the bucket keeps versions: it is hidden now and costs as before; allow s3:ListBucketVersions and s3:DeleteObjectVersion, and delete it again: %w", coldstore.ErrUnsupported)
+		return errHidden
 	}
 	return nil
 }
 
-// versions are the ids of all versions of an archive, the newest first; one empty one where there are none, or nobody may know.
-func (s *Store) versions(ctx context.Context, archive string) ([]string, error) {
+// versions are the ids of all versions of an archive, and then of the markers over them, the newest first; none where there
+// is no version. told is false where the endpoint, or the policy, does not tell.
+func (s *Store) versions(ctx context.Context, archive string) (ids []string, told bool, err error) {
 	key := *s.key(archive)
 	in := &s3.ListObjectVersionsInput{Bucket: &s.l.bucket, Prefix: &key, RequestPayer: s.payer()}
-	var ids []string
+	var markers []string
 	for {
 		out, err := s.c.ListObjectVersions(ctx, in)
 		if err != nil {
 			err = s.classify(ctx, "s3:ListBucketVersions", err)
 			if codeOf(err) == "AccessDenied" || errors.Is(err, coldstore.ErrUnsupported) {
-				return []string{""}, nil
+				return nil, false, nil
 			}
-			return nil, err
+			return nil, false, err
 		}
 		beyond := false
 		for _, v := range out.Versions {
@@ -194,24 +231,19 @@ func (s *Store) versions(ctx context.Context, archive string) ([]string, error) 
 		}
 		for _, v := range out.DeleteMarkers {
 			if text(v.Key) == key {
-				ids = append(ids, text(v.VersionId))
+				markers = append(markers, text(v.VersionId))
 			}
 		}
 		if beyond || !yes(out.IsTruncated) || text(out.NextKeyMarker) == "" {
 			break
 		}
 		if text(in.KeyMarker) == text(out.NextKeyMarker) && text(in.VersionIdMarker) == text(out.NextVersionIdMarker) {
-			return nil, errSamePage
+			return nil, false, errSamePage
 		}
 		in.KeyMarker, in.VersionIdMarker = out.NextKeyMarker, out.NextVersionIdMarker
 	}
-	for i, id := range ids {
-		if id == "null" && len(ids) == 1 {
-			ids[i] = "" // made before there were versions: deleted as such, or the bucket has none
-		}
-	}
 	if len(ids) == 0 {
-		ids = []string{""}
+		return nil, true, nil
 	}
-	return ids, nil
+	return append(ids, markers...), true, nil
 }

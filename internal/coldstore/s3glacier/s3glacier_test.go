@@ -288,6 +288,37 @@ func TestVersions(t *testing.T) {
 	if err := s.Delete(t.Context(), "set/a"); !errors.Is(err, coldstore.ErrUnsupported) || !strings.Contains(err.Error(), "s3:DeleteObjectVersion") {
 		t.Errorf("where only markers may be made: %v", err)
 	}
+	if err := s.Delete(t.Context(), "set/a"); !errors.Is(err, coldstore.ErrUnsupported) {
+		t.Errorf("again, when it is hidden: %v", err)
+	}
+	w.Proxy.SetPolicy(nil)
+	must(t, s.Delete(t.Context(), "set/a")) // it can be deleted, although no listing has it
+	if n := versions(); n != 0 {
+		t.Errorf("%d versions are left of what was hidden", n)
+	}
+	if err := s.Delete(t.Context(), "set/a"); !errors.Is(err, coldstore.ErrNotFound) {
+		t.Errorf("what is gone: %v", err)
+	}
+}
+
+// A bucket may come to keep versions after archives were stored: those are deleted too, and not merely hidden.
+func TestVersionsSince(t *testing.T) {
+	t.Parallel()
+	for name, w := range map[string]*world{
+		"moto":    motoWorld(t, "", s3proxy.Options{}),
+		"versity": behind(t, versity, s3proxy.Options{}, "&class=STANDARD"),
+	} {
+		c, bucket, s := w.server.Client(""), w.bucket(), w.store(t)
+		put(t, s, "set/a", []byte("one"))
+		_, err := c.PutBucketVersioning(t.Context(), &s3.PutBucketVersioningInput{Bucket: &bucket, VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatusEnabled}})
+		must(t, err)
+		must(t, s.Delete(t.Context(), "set/a"))
+		out, err := c.ListObjectVersions(t.Context(), &s3.ListObjectVersionsInput{Bucket: &bucket})
+		must(t, err)
+		if n := len(out.Versions) + len(out.DeleteMarkers); n != 0 {
+			t.Errorf("%s: %d versions and markers are left", name, n)
+		}
+	}
 }
 
 // What is locked is kept, and it is said why.
