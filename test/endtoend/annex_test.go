@@ -271,7 +271,7 @@ func TestAnnexTestremote(t *testing.T) {
 			failed = append(failed, strings.Join(strings.Fields(line)[:2], " "))
 		}
 	}
-	if len(failed) != 8 || strings.Trim(strings.Join(failed, ""), "presentTrue: ") != "" || !strings.Contains(out, "8 out of ") {
+	if len(failed) != 8 || strings.Trim(strings.Join(failed, ""), "presntTu: ") != "" || !strings.Contains(out, "8 out of ") {
 		t.Errorf("%q failed:\n%s", failed, out)
 	}
 }
