@@ -96,6 +96,48 @@ func (d *DB) WasDeleted(ctx context.Context, vault, archive string, descriptions
 	return n > 0, d.fail("find deletions", err)
 }
 
+// QuestionLife is how long a question counts: it has an answer long before, if it is asked again and again.
+const QuestionLife = 4 * 24 * time.Hour
+
+// Asked remembers that a name was asked for in vain, the first time; those older than QuestionLife are forgotten.
+func (d *DB) Asked(ctx context.Context, vault, name string, at time.Time) error {
+	text, err := timeText(at)
+	old := ""
+	if err == nil {
+		old, err = timeText(at.Add(-QuestionLife))
+	}
+	if err == nil {
+		err = d.change(ctx, lazy, func(tx *sql.Tx) error {
+			if _, err := tx.ExecContext(ctx, `DELETE FROM questions WHERE vault = $1 AND asked < $2`, blob(vault), old); err != nil {
+				return err
+			}
+			_, err := tx.ExecContext(ctx, `INSERT INTO questions (vault, name, asked) VALUES ($1, $2, $3) ON CONFLICT (vault, name) DO NOTHING`,
+				blob(vault), blob(name), text)
+			return err
+		})
+	}
+	return d.fail("remember a question", err)
+}
+
+// WhenAsked is when a name was first asked for in vain and not answered since; zero: it was not.
+func (d *DB) WhenAsked(ctx context.Context, vault, name string) (time.Time, error) {
+	var at time.Time
+	err := d.b.Read.QueryRowContext(ctx, `SELECT asked FROM questions WHERE vault = $1 AND name = $2`, blob(vault), blob(name)).Scan(timeColumn{&at})
+	if errors.Is(err, sql.ErrNoRows) {
+		return time.Time{}, nil
+	}
+	return at, d.fail("find a question", err)
+}
+
+// Answered forgets that a name was asked for.
+func (d *DB) Answered(ctx context.Context, vault, name string) error {
+	err := d.change(ctx, lazy, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `DELETE FROM questions WHERE vault = $1 AND name = $2`, blob(vault), blob(name))
+		return err
+	})
+	return d.fail("forget a question", err)
+}
+
 // VaultMade records that a vault was made here at a time, and so was empty then. What was known of one of that URL
 // that had been there before is forgotten. It is durable.
 func (d *DB) VaultMade(ctx context.Context, vault string, at time.Time) error {

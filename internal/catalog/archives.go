@@ -188,6 +188,7 @@ func (d *DB) ForgetVault(ctx context.Context, vault string) error {
 		`DELETE FROM archives WHERE num IN (SELECT num FROM archives WHERE vault = $1 LIMIT $2)`,
 		`DELETE FROM listed WHERE vault = $1 AND archive IN (SELECT archive FROM listed WHERE vault = $1 LIMIT $2)`,
 		`DELETE FROM listings WHERE vault IN (SELECT vault FROM listings WHERE vault = $1 LIMIT $2)`,
+		`DELETE FROM questions WHERE vault = $1 AND name IN (SELECT name FROM questions WHERE vault = $1 LIMIT $2)`,
 		`DELETE FROM deletions WHERE vault = $1 AND archive IN (SELECT archive FROM deletions WHERE vault = $1 LIMIT $2)`,
 		`DELETE FROM retrievals WHERE vault = $1 AND token IN (SELECT token FROM retrievals WHERE vault = $1 LIMIT $2)`,
 	} {

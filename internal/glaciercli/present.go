@@ -31,6 +31,9 @@ func archiveCheckpresent(ctx context.Context, s *session) error {
 	}
 	p := &presence{vault: v, ref: ref, maxAge: ageOf(hours), wait: s.args.has("--wait")}
 	is, err := p.find(ctx)
+	if err := p.remember(ctx, is); err != nil {
+		return err
+	}
 	if err != nil {
 		return err
 	}
@@ -45,7 +48,7 @@ func archiveCheckpresent(ctx context.Context, s *session) error {
 			s.talk("", fmt.Sprintf("archive %s not found", repr(ref)))
 		}
 	default:
-		return &pending{fmt.Sprintf("whether archive %s is there is not known: the inventory tells nothing about it yet; try again later", repr(ref))}
+		return &pending{fmt.Sprintf("whether archive %s is there is not known: the newest inventory is from before it was asked for; try again tomorrow", repr(ref))}
 	}
 	return nil
 }
@@ -56,6 +59,22 @@ type presence struct {
 	ref    string
 	maxAge time.Duration
 	wait   bool
+	asked  time.Time // the first time, in vain
+}
+
+// remember keeps a question that was not answered, and forgets one that was.
+func (p *presence) remember(ctx context.Context, is plain.Presence) error {
+	if p.lists {
+		return nil
+	}
+	name := strings.TrimPrefix(p.ref, "name:")
+	if is == plain.Unknown {
+		return p.db.Asked(ctx, p.url, name, p.app.Now())
+	}
+	if p.asked.IsZero() {
+		return nil
+	}
+	return p.db.Answered(ctx, p.url, name)
 }
 
 // known answers from the catalog, else by what the service says about the vault. made is when the service made its newest inventory,
@@ -93,6 +112,9 @@ func (p *presence) find(ctx context.Context) (plain.Presence, error) {
 	age := p.maxAge
 	if !made.IsZero() {
 		age = min(age, max(p.app.Now().Sub(made), 0))
+	}
+	if l, err := p.db.LastListing(ctx, p.url); err != nil || p.maxAge > 0 && !made.IsZero() && !l.AsOf.Before(made.Truncate(time.Second)) {
+		return is, err // that is the newest there is
 	}
 	for try := 0; ; try++ {
 		o := syncOptions{wait: p.wait, maxAge: age}
@@ -137,7 +159,13 @@ func (p *presence) judge(ctx context.Context, through time.Time) (plain.Presence
 	if through.Before(l.AsOf) {
 		through = l.AsOf
 	}
-	k := plain.Knowledge{Records: all, Listing: l, Through: through, Now: p.app.Now(), MaxAge: p.maxAge}
+	if p.asked, err = p.db.WhenAsked(ctx, p.url, strings.TrimPrefix(p.ref, "name:")); err != nil {
+		return plain.Unknown, l, err
+	}
+	if now := p.app.Now(); !p.asked.IsZero() && now.Sub(p.asked) > catalog.QuestionLife {
+		p.asked = now // this is another question
+	}
+	k := plain.Knowledge{Records: all, Listing: l, Through: through, Asked: p.asked, Now: p.app.Now(), MaxAge: p.maxAge}
 	is, _ := k.Judge()
 	return is, l, nil
 }

@@ -26,8 +26,11 @@ type Knowledge struct {
 	// Through is until when the listing tells what was there: Listing.AsOf, or later where the service says that nothing has
 	// changed since.
 	Through time.Time
-	Now     time.Time
-	MaxAge  time.Duration // how old knowledge may be; 0: nothing is young enough
+	// Asked is when the name was first asked for and nothing was known of it; zero: it was not. Somebody may have stored it shortly
+	// before that: only a listing that tells of a later time says that it is absent.
+	Asked  time.Time
+	Now    time.Time
+	MaxAge time.Duration // how old knowledge may be; 0: nothing is young enough
 }
 
 func (k *Knowledge) fresh(t time.Time) bool {
@@ -63,7 +66,7 @@ func (k *Knowledge) Judge() (Presence, catalog.ArchiveRecord) {
 		return Present, best
 	case open:
 		return Unknown, best
-	case k.fresh(k.Through), k.fresh(deleted):
+	case k.fresh(k.Through) && (k.Asked.IsZero() || k.Through.After(k.Asked)), k.fresh(deleted):
 		return Absent, best
 	}
 	return Unknown, best

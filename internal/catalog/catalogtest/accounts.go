@@ -129,3 +129,26 @@ func testAdopt(t *testing.T, target Target) {
 		t.Errorf("a record of nothing: %v", err)
 	}
 }
+
+func testQuestions(t *testing.T, target Target) {
+	d := openDB(t, target)
+	when := func(want time.Time) {
+		t.Helper()
+		at, err := d.WhenAsked(d.ctx, "dir:/v", "x")
+		d.ok(err)
+		if !at.Equal(want) {
+			t.Errorf("asked at %s, want %s", at, want)
+		}
+	}
+	when(time.Time{})
+	d.ok(d.Asked(d.ctx, "dir:/v", "x", epoch()))
+	d.ok(d.Asked(d.ctx, "dir:/v", "x", epoch().Add(time.Hour)))
+	d.ok(d.Asked(d.ctx, "dir:/w", "x", epoch().Add(9000*time.Hour)))
+	when(epoch())
+	d.ok(d.Answered(d.ctx, "dir:/v", "x"))
+	d.ok(d.Answered(d.ctx, "dir:/v", "x"))
+	when(time.Time{})
+	d.ok(d.Asked(d.ctx, "dir:/v", "x", epoch()))
+	d.ok(d.Asked(d.ctx, "dir:/v", "y", epoch().Add(9000*time.Hour)))
+	when(time.Time{})
+}

@@ -68,6 +68,7 @@ func Run(t *testing.T, target Target) {
 		{"Accounts", testAccounts},
 		{"ArchivesCalled", testCalled},
 		{"Deletions", testDeletions},
+		{"Questions", testQuestions},
 		{"Adopt", testAdopt},
 		{"Items", testItems},
 		{"MadeVaults", testMadeVaults},
