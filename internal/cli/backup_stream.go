@@ -87,6 +87,10 @@ func (c *command) backupStream(ctx context.Context, a *app.App, t app.Target, f 
 	return c.store(ctx, a, t, f, base, key, producerText(t.Config), func(ctx context.Context, base backup.Options, w *watcher) (backup.Result, error) {
 		w.bytes = true
 		o.Options = base
+		// Another run may have made the set meanwhile, and its id is in the names of snapshots.
+		if o.Source, err = a.OpenStream(app.Target{Set: base.Set, Config: t.Config}, in); err != nil {
+			return backup.Result{}, err
+		}
 		if f.stream != nil {
 			if goOn, err := f.stream(ctx, app.Target{Set: base.Set, Config: t.Config}, &o); !goOn {
 				return backup.Result{}, err

@@ -1,0 +1,73 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/firn-backup/firn/internal/mustrun"
+)
+
+var errSource = errors.New("the source is damaged")
+
+// A receiver gets all of a stream and its end, or no end at all.
+func TestFeed(t *testing.T) {
+	t.Parallel()
+	mustrun.Tool(t, "sh", "cat")
+	out := filepath.Join(t.TempDir(), "out")
+	script := "cat > " + out + " && echo whole >> " + out
+	if err := Feed(t.Context(), strings.NewReader(strings.Repeat("x", 300_000)), "recv", "sh", "-c", script); err != nil {
+		t.Error(err)
+	}
+	if b, err := os.ReadFile(out); err != nil || !strings.HasSuffix(string(b), "whole\n") || len(b) != 300_006 {
+		t.Errorf("%d bytes, %v", len(b), err)
+	}
+	bad := io.MultiReader(strings.NewReader("begun"), &failingReader{})
+	if err := Feed(t.Context(), bad, "recv", "sh", "-c", script); !errors.Is(err, errSource) {
+		t.Errorf("%v", err)
+	}
+	if b, _ := os.ReadFile(out); strings.Contains(string(b), "whole") {
+		t.Errorf("it saw an end: %q", b)
+	}
+	for script, want := range map[string]string{
+		"cat >/dev/null; echo why >&2; exit 3": "recv: exit status 3: why",
+		"exit 0":                               "recv: it ended before it had read everything",
+		"kill -9 $$":                           "recv: signal: killed",
+	} {
+		in := strings.NewReader(strings.Repeat("x", 1_000_000))
+		if err := Feed(t.Context(), in, "recv", "sh", "-c", script); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%q: %v", script, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := Feed(ctx, strings.NewReader("x"), "recv", "cat"); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+}
+
+type failingReader struct{}
+
+func (failingReader) Read([]byte) (int, error) { return 0, errSource }
+
+func TestRun(t *testing.T) {
+	t.Parallel()
+	mustrun.Tool(t, "sh")
+	if out, err := Run(t.Context(), "name", "sh", "-c", "echo $LC_ALL $TZ"); err != nil || out != "C UTC\n" {
+		t.Errorf("%q, %v", out, err)
+	}
+	long := "for i in 1 2 3 4 5; do echo line $i >&2; done; exit 2"
+	if _, err := Run(t.Context(), "name", "sh", "-c", long); err == nil || err.Error() != "name: exit status 2: line 3; line 4; line 5" {
+		t.Errorf("%v", err)
+	}
+	if out, err := Usage(t.Context(), "false"); err != nil || out != "" {
+		t.Errorf("%q, %v", out, err)
+	}
+	if _, err := Usage(t.Context(), "/no/such/program"); err == nil {
+		t.Error("a program that is not there has a usage")
+	}
+}
