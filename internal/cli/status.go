@@ -17,8 +17,9 @@ import (
 
 func newStatus(c *command) *cobra.Command {
 	return &cobra.Command{
-		Use:   "status [SET…]",
-		Short: "Show how sets are, and what is wrong",
+		Use:         "status [SET…]",
+		Annotations: lists(),
+		Short:       "Show how sets are, and what is wrong",
 		Long: `Show of each set its last snapshot, when the next is due, its chain, what it takes
 in the vault, and what is wrong. The exit code is 1 when a set is overdue, has
 no snapshot although it has a schedule, or its last backup failed. No vault is asked.`,

@@ -24,6 +24,8 @@ const (
 	Iceshelf     Tool = "iceshelf"
 	Bakthat      Tool = "bakthat"
 	GitAnnex     Tool = "git-annex"
+	// Firn is not foreign: its sets of single archives use mt-aws-glacier's form, with a mark of their own.
+	Firn Tool = "firn"
 	// GlacierCmd is only told by its text for archives that nobody described.
 	GlacierCmd Tool = "glacier-cmd"
 )

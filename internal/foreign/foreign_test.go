@@ -1,6 +1,7 @@
 package foreign_test
 
 import (
+	"encoding/base64"
 	"path"
 	"strings"
 	"testing"
@@ -33,6 +34,8 @@ func TestDecode(t *testing.T) {
 			foreign.Archive{Tool: foreign.MTAWS, Form: "mt2", Name: "директория/файл", ModTime: time.Unix(1352124178, 0), Size: -1}},
 		{"mt2, the other alphabet, padded, more words", " mt2\t eyJmaWxlbmFtZSI6ItC00LjRgNC10LrRgtC+0YDQuNGPL9GE0LDQudC7IiwibXRpbWUiOiIyMDEyMTEwNVQxNDAyNThaIn0= more",
 			foreign.Archive{Tool: foreign.MTAWS, Form: "mt2", Name: "директория/файл", ModTime: time.Unix(1352124178, 0), Size: -1}},
+		{"mt2 of Firn's", "mt2 " + base64.RawURLEncoding.EncodeToString([]byte(`{"filename":"a","mtime":"20121103T062938Z","setid":"01J0","set":"s"}`)),
+			foreign.Archive{Tool: foreign.Firn, Form: "mt2", Name: "a", ModTime: time.Unix(1351924178, 0), Size: -1}},
 		{"mt1", "mt1 eyJmaWxlbmFtZSI6IsOQwq9Bw5DCryIsIm10aW1lIjoiMTk3MDAxMDFUMDAwMjAzWiJ9",
 			foreign.Archive{Tool: foreign.MTAWS, Form: "mt1", Name: "ЯAЯ", ModTime: time.Unix(123, 0), Size: -1}},
 		{"mt1, long", "mt1 eyJmaWxlbmFtZSI6IsOQwrTDkMK4w5HCgMOQwrXDkMK6w5HCgsOQwr7DkcKAw5DCuMORwo8vw5HChMOQwrDDkMK5w5DCuyIsIm10aW1lIjoiMjAxMjExMDVUMTQwMjU4WiJ9",

@@ -86,7 +86,11 @@ func decodeMT(s string) (Archive, bool) {
 	if name == "" || !ok || !strings.HasSuffix(when, "Z") {
 		return Archive{}, false
 	}
-	return Archive{Tool: MTAWS, Form: fields[0], Name: name, ModTime: t, Size: -1}, true
+	a := Archive{Tool: MTAWS, Form: fields[0], Name: name, ModTime: t, Size: -1}
+	if _, marked := m["setid"].(string); marked {
+		a.Tool = Firn
+	}
+	return a, true
 }
 
 // base64Text decodes both alphabets, with padding or without, and with blanks in between.

@@ -65,7 +65,7 @@ func DescribeMT2(name string, mtime time.Time, m Mark) (text string, ok bool) {
 // the mark's extension.
 func ParseMT2(description string) (name string, mtime time.Time, m Mark, ok bool) {
 	a, ok := foreign.Decode(description)
-	if !ok || a.Tool != foreign.MTAWS || len(description) > manifest.MaxDescription {
+	if !ok || a.Tool != foreign.MTAWS && a.Tool != foreign.Firn || len(description) > manifest.MaxDescription {
 		return "", time.Time{}, m, false
 	}
 	if fields := strings.Fields(description); len(fields) == 2 {

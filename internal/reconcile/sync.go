@@ -292,7 +292,7 @@ func (r *run) one(ctx context.Context, s catalog.ArchiveState) error {
 		r.found(f)
 	}
 	if s.Listed != nil {
-		if f, ok := foreign.Decode(s.Listed.Description); ok {
+		if f, ok := foreign.Decode(s.Listed.Description); ok && f.Tool != foreign.Firn {
 			r.res.Tools[f.Tool]++
 		}
 	}
