@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -31,8 +33,10 @@ standard input.`,
 			}
 			results := []result{}
 			var failed error
+			next, stop := c.hashFiles(cmd.Context(), files)
+			defer stop()
 			for _, name := range files {
-				h, size, err := c.hashFile(cmd.Context(), name)
+				h, size, err := next()
 				switch {
 				case errors.Is(err, context.Canceled):
 					return err
@@ -55,6 +59,69 @@ standard input.`,
 			}
 			return failed
 		},
+	}
+}
+
+// hashFiles hashes files, each on a processor of its own where there are several, and returns what gives their results in
+// order. stop ends it.
+func (c *command) hashFiles(ctx context.Context, files []string) (next func() (treehash.Hash, int64, error), stop func()) {
+	type result struct {
+		hash treehash.Hash
+		size int64
+		err  error
+	}
+	if len(files) == 1 || slices.Contains(files, "-") {
+		i := -1
+		return func() (treehash.Hash, int64, error) { i++; return c.hashFile(ctx, files[i]) }, func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	results := make(chan chan result, 4*runtime.GOMAXPROCS(0))
+	slots := make(chan []byte, runtime.GOMAXPROCS(0))
+	for range cap(slots) {
+		slots <- make([]byte, treehash.LeafSize)
+	}
+	go func() {
+		for _, name := range files {
+			one := make(chan result, 1)
+			select {
+			case results <- one:
+			case <-ctx.Done():
+				return
+			}
+			buf := <-slots
+			go func() {
+				defer func() { slots <- buf }()
+				h, n, err := hashWhole(ctx, name, buf)
+				one <- result{h, n, err}
+			}()
+		}
+	}()
+	return func() (treehash.Hash, int64, error) {
+		r := <-<-results
+		return r.hash, r.size, r.err
+	}, cancel
+}
+
+// hashWhole hashes a file on this processor.
+func hashWhole(ctx context.Context, name string, buf []byte) (treehash.Hash, int64, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return treehash.Hash{}, 0, err
+	}
+	defer f.Close() // it was only read
+	sum := treehash.New()
+	for {
+		if err := ctx.Err(); err != nil {
+			return treehash.Hash{}, 0, err
+		}
+		n, err := f.Read(buf)
+		sum.Write(buf[:n])
+		switch {
+		case errors.Is(err, io.EOF):
+			return sum.Sum(), sum.Size(), nil
+		case err != nil:
+			return treehash.Hash{}, 0, fmt.Errorf("read %s: %w", name, err)
+		}
 	}
 }
 

@@ -20,12 +20,13 @@ import (
 func main() {
 	size := flag.Int("size", 1100, "megabytes of mixed data")
 	files := flag.Int("files", 100_000, "files of the no-change run")
+	bands := flag.Int("bands", 2000, "sparse bands of 8 MiB that are hashed")
 	runs := flag.Int("runs", 3, "runs of the quick rows, of which the median counts")
 	slow := flag.Bool("slow", true, "run the slow pipelines too (tar cj, gzip -7 | gpg)")
 	dir := flag.String("dir", "", "where to work (default: a new directory in the temporary one)")
-	only := flag.String("only", "", "glacier: only the rows of firn serve glacier; s3: only those of S3")
+	only := flag.String("only", "", "glacier: only the rows of firn serve glacier; s3: only those of S3; bands: only that of tree hashing")
 	flag.Parse()
-	if err := run(*dir, *only, *size, *files, *runs, *slow); err != nil {
+	if err := run(*dir, *only, *size, *files, *bands, *runs, *slow); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -39,7 +40,7 @@ type bench struct {
 	rows [][]string
 }
 
-func run(dir, only string, size, files, runs int, slow bool) error {
+func run(dir, only string, size, files, bands, runs int, slow bool) error {
 	work, err := os.MkdirTemp(dir, "firn-bench-")
 	if err != nil {
 		return err
@@ -59,6 +60,7 @@ func run(dir, only string, size, files, runs int, slow bool) error {
 		func() error { return b.backups(runs, slow) },
 		b.oneFile,
 		func() error { return b.noChange(files, runs) },
+		func() error { return b.bands(bands, runs) },
 	}
 	if only != "" {
 		steps = nil
@@ -66,7 +68,10 @@ func run(dir, only string, size, files, runs int, slow bool) error {
 	if only == "" || only == "s3" {
 		steps = append(steps, func() error { return b.s3(size, runs) })
 	}
-	if only == "s3" {
+	if only == "bands" {
+		steps = []func() error{func() error { return b.bands(bands, runs) }}
+	}
+	if only == "s3" || only == "bands" {
 		// nothing else
 	} else if _, err := exec.LookPath("aws"); err == nil {
 		steps = append(steps, func() error { return b.glacier(size, runs) })
