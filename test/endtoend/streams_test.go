@@ -268,10 +268,14 @@ incrementals = 1
 	}
 	for day := range 8 {
 		m.now = fmt.Sprintf("2026-11-%02dT01:00:00Z", day+1)
-		if day%4 == 0 {
+		switch {
+		case day%4 == 0:
 			m.must("backup", "mine")
-		} else {
+		case day%2 == 0:
 			m.must("backup", "mine", "--local")
+		default: // it is not due, and gets its snapshot of the day, one
+			m.must("run")
+			m.must("run")
 		}
 	}
 	// The last backup was on the 5th; the 6th, 7th and 8th are younger than three days.
