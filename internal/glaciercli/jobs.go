@@ -29,10 +29,11 @@ func jobList(ctx context.Context, s *session) error {
 			return err
 		}
 	}
+	var failed error // of the service: the vaults of the config file are told of all the same
 	for _, region := range regions {
 		names, err := s.serviceVaults(ctx, a, region)
-		if err != nil {
-			return err
+		if failed = errors.Join(failed, err); err != nil {
+			continue
 		}
 		s.region = region
 		for _, name := range names {
@@ -45,10 +46,10 @@ func jobList(ctx context.Context, s *session) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(a.Config.Vaults)) {
 		if err := s.jobsOf(ctx, name); err != nil {
-			return err
+			return errors.Join(failed, err)
 		}
 	}
-	return nil
+	return failed
 }
 
 // regions are the default one and those of the vaults that the catalog knows.

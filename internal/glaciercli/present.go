@@ -81,6 +81,9 @@ func (p *presence) remember(ctx context.Context, is plain.Presence) error {
 // where that was asked.
 func (p *presence) known(ctx context.Context) (is plain.Presence, made time.Time, err error) {
 	if p.lists {
+		if there, err := p.seen(ctx); there || err != nil {
+			return plain.Present, made, err
+		}
 		all, err := p.references(ctx, p.ref)
 		if err != nil || len(alive(all)) == 0 {
 			return plain.Absent, made, err
@@ -144,6 +147,25 @@ func (p *presence) later(err error) error {
 		return &pending{fmt.Sprintf("%s\nwhether archive %s is there is not known before that: try again in some hours", e.text, repr(p.ref))}
 	}
 	return err
+}
+
+// seen looks whether an archive that the catalog knows is there, of a vault that can tell that without a listing.
+func (p *presence) seen(ctx context.Context) (bool, error) {
+	known, err := p.db.ArchivesCalled(ctx, p.url, strings.TrimPrefix(p.ref, "name:"))
+	if err != nil || strings.HasPrefix(p.ref, "id:") || len(alive(known)) == 0 {
+		return false, err
+	}
+	v, err := p.open(ctx)
+	if err != nil {
+		return false, err
+	}
+	s, ok := v.Store.(coldstore.Stater)
+	if !ok {
+		return false, nil
+	}
+	newest := alive(known)
+	_, err = s.Stat(ctx, newest[len(newest)-1].ID)
+	return err == nil, nil // whatever is wrong, the listing tells more
 }
 
 // judge answers from the catalog. through is until when the last listing is known to hold; zero: as of its own time.

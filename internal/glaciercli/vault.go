@@ -48,15 +48,12 @@ func vaultList(ctx context.Context, s *session) error {
 		return err
 	}
 	names, err := s.serviceVaults(ctx, a, s.region)
-	if err != nil {
-		return err
-	}
 	names = append(names, slices.Collect(maps.Keys(a.Config.Vaults))...)
 	slices.Sort(names)
 	for _, n := range slices.Compact(names) {
 		s.line(n)
 	}
-	return nil
+	return err // of the service: the config file's are told all the same
 }
 
 // vaultCreate makes a vault. One that is there already is as good.
