@@ -3,6 +3,8 @@ package adopt
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -88,6 +90,32 @@ func setName(p string) string {
 	return strings.TrimSpace(strings.ToValidUTF8(name[:min(len(name), 90)], ""))
 }
 
+// label tells sets of other directories apart that have the same name: a directory's whole path, or much of it and a hash.
+// It is the label of sets that are made here, which the catalog keeps where it has no path.
+func label(s *Set) string {
+	if s.Path == "" {
+		return s.Name
+	}
+	clean := strings.Trim(filepath.Clean(s.Path), "/")
+	var b strings.Builder
+	for _, c := range []byte(clean) {
+		switch {
+		case c == '/':
+			b.WriteByte('+')
+		case c <= ' ' || c >= 0x7f || strings.IndexByte("+%@", c) >= 0:
+			fmt.Fprintf(&b, "%%%02X", c)
+		default:
+			b.WriteByte(c)
+		}
+	}
+	text := cmp.Or(b.String(), "root")
+	if len(text) > 90 {
+		sum := sha256.Sum256([]byte(clean))
+		text = text[len(text)-50:] + "+" + hex.EncodeToString(sum[:12])
+	}
+	return text
+}
+
 // configText is what is to be appended to the config file so that it has the sets. It gives vaults their names,
 // and leaves out what is there.
 func configText(sets []Set, known Known) string {
@@ -140,18 +168,25 @@ func free(name string, taken func(string) bool) string {
 }
 
 // Named gives sets the names that they have in the catalog, or that are free, and returns a config file of all known vaults and of
-// the sets that are not known; so that a configuration of another program can be run as it is.
-func Named(ctx context.Context, db *catalog.DB, sets []Set, known Known) (config string, err error) {
+// the sets that are not known; so that a configuration of another program can be run as it is. The sets are recorded, unless db is
+// nil or record is not set.
+func Named(ctx context.Context, db *catalog.DB, sets []Set, known Known, now time.Time, rand io.Reader, record bool) (config string, err error) {
 	var all []catalog.Set
 	if db != nil {
 		if all, err = db.Sets(ctx); err != nil {
 			return "", err
 		}
 	}
-	r := recorder{known: known}
+	r := recorder{db: db, known: known, now: now, rand: rand}
 	used := map[string]bool{}
 	for i := range sets {
-		r.name(&sets[i], all, used)
+		mine := r.name(&sets[i], all, used)
+		if db == nil || !record {
+			continue
+		}
+		if _, err := r.set(ctx, &sets[i], mine); err != nil {
+			return "", err
+		}
 	}
 	var b strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(known.Vaults)) {
@@ -175,7 +210,8 @@ func (r *recorder) name(s *Set, all []catalog.Set, used map[string]bool) catalog
 		if used[n] {
 			return true
 		}
-		if c, ok := r.known.Sets[n]; ok && (c.Kind != s.Kind || c.Vault != s.Vault || c.Path != s.Path) {
+		c, configured := r.known.Sets[n]
+		if configured && (c.Kind != s.Kind || c.Vault != s.Vault || c.Path != s.Path) {
 			return true
 		}
 		i := slices.IndexFunc(all, func(x catalog.Set) bool { return x.Host == r.known.Host && x.Name == n })
@@ -184,7 +220,8 @@ func (r *recorder) name(s *Set, all []catalog.Set, used map[string]bool) catalog
 			return false
 		}
 		mine = all[i]
-		return mine.Kind != s.Kind || mine.Vault != s.Vault || mine.Root != ""
+		// Without a config file that says its path, a set of that name may be another directory's.
+		return mine.Kind != s.Kind || mine.Vault != s.Vault || mine.Root != "" || !configured && mine.Label != label(s)
 	})
 	used[s.Name] = true
 	return mine
@@ -197,7 +234,7 @@ func (r *recorder) set(ctx context.Context, s *Set, mine catalog.Set) (added int
 		if err != nil {
 			return 0, err
 		}
-		mine = catalog.Set{ID: id, Name: s.Name, Label: s.Name, Host: r.known.Host, Kind: s.Kind, Vault: s.Vault, Created: r.now}
+		mine = catalog.Set{ID: id, Name: s.Name, Label: label(s), Host: r.known.Host, Kind: s.Kind, Vault: s.Vault, Created: r.now}
 		if err := r.db.PutSet(ctx, mine); err != nil {
 			return 0, err
 		}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -105,7 +106,7 @@ func (c *command) hopkiwSets(ctx context.Context, a *app.App, conf *adopt.Hopkiw
 	if err != nil && !noCatalog(err) {
 		return nil, err
 	}
-	text, err := adopt.Named(ctx, db, sets, known)
+	text, err := adopt.Named(ctx, db, sets, known, a.Now(), rand.Reader, !f.dry)
 	if err != nil {
 		return nil, err
 	}
