@@ -77,8 +77,9 @@ func newRoot(c *command) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "firn",
 		Short: "Back up to cold storage, and get it back",
-		Long: `Firn backs up directory trees to cold storage and gets them back. What it
-stores are standard streams: tar, compressed by zstd, encrypted by age.
+		Long: `Firn backs up directories, ZFS and btrfs snapshots and any program's output to cold
+storage, and gets them back. What it stores are standard streams: tar (or what zfs
+send and btrfs send make), compressed by zstd, encrypted by age.
 
   firn backup ~/Documents                 back up; the first time makes key, catalog and vault
   firn restore Documents --to ./back      get the newest snapshot back
