@@ -137,6 +137,9 @@ func (a *App) Catalog(ctx context.Context, create bool) (*catalog.DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	if why := db.ReadOnlyReason(); why != "" {
+		a.o.Warn("the catalog can only be read: " + why)
+	}
 	a.db = db
 	return db, nil
 }

@@ -57,7 +57,7 @@ func (a *App) beginRun(ctx context.Context, command, set string, optional bool) 
 	}
 	db, err := a.Catalog(ctx, true)
 	if err == nil {
-		if db.ReadOnly() && optional {
+		if db.ReadOnly() && optional && db.ReadOnlyReason() == "" {
 			a.o.Warn("the catalog " + a.Paths.Catalog + " cannot be written: this run is not recorded in it, nor what it asks the vault for")
 		}
 		err = db.PutRun(ctx, r.row)

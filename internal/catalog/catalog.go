@@ -57,6 +57,7 @@ type Backend struct {
 
 	// ReadOnly says that nothing can be written: Write is nil then, and so are Fsync and NoFsync.
 	ReadOnly bool
+	Reason   string // why, where the user cannot tell from the file's permissions; may be empty
 }
 
 // ErrReadOnly is what changing a catalog that can only be read fails with. Retrievals are
@@ -92,6 +93,9 @@ func (d *DB) Close() error {
 // ReadOnly says that the catalog can be read and not written; see ErrReadOnly.
 func (d *DB) ReadOnly() bool { return d.b.ReadOnly }
 
+// ReadOnlyReason is Backend.Reason.
+func (d *DB) ReadOnlyReason() string { return d.b.Reason }
+
 // fail names the operation that failed. Nil stays nil.
 func (d *DB) fail(what string, err error) error {
 	if err == nil {
@@ -113,6 +117,9 @@ const (
 
 // change runs fn in a transaction that excludes all other writers.
 func (d *DB) change(ctx context.Context, l lasting, fn func(tx *sql.Tx) error) error {
+	if d.b.ReadOnly && d.b.Reason != "" {
+		return fmt.Errorf("%w: %s", ErrReadOnly, d.b.Reason)
+	}
 	if d.b.ReadOnly {
 		return ErrReadOnly
 	}

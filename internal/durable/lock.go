@@ -55,10 +55,7 @@ func Lock(path string) (release func() error, err error) {
 			f.Close()
 			continue
 		}
-		if err := writePID(f); err != nil {
-			f.Close()
-			return nil, err
-		}
+		writePID(f)
 		return f.Close, nil
 	}
 }
@@ -78,12 +75,10 @@ func stillAt(f *os.File, path string) (bool, error) {
 	return os.SameFile(mine, there), nil
 }
 
-func writePID(f *os.File) error {
-	if err := f.Truncate(0); err != nil {
-		return err
-	}
-	_, err := f.WriteAt(strconv.AppendInt(nil, int64(os.Getpid()), 10), 0)
-	return err
+// writePID says who holds the lock. It is for messages only: where the disk is full, the lock is taken without.
+func writePID(f *os.File) {
+	_ = f.Truncate(0)
+	_, _ = f.WriteAt(strconv.AppendInt(nil, int64(os.Getpid()), 10), 0)
 }
 
 func readPID(f *os.File) int {

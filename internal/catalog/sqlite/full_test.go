@@ -2,6 +2,7 @@ package sqlite_test
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -56,6 +57,56 @@ func TestFullDisk(t *testing.T) {
 	}))
 	if n != 1000 {
 		t.Errorf("%d entries are left, want 1000", n)
+	}
+	must(t, d.Close())
+}
+
+// TestFullDiskReads: where there is no room for anything, what is known can be read, with what is only in the log.
+func TestFullDiskReads(t *testing.T) {
+	t.Parallel()
+	mustrun.Root(t)
+	ctx := t.Context()
+	from := t.TempDir()
+	d, err := sqlite.Open(ctx, filepath.Join(from, "catalog.db"), sqlite.Options{})
+	must(t, err)
+	makeTree(t, d, 100) // which is in the log alone, as a kill would leave it
+	names := []string{"catalog.db", "catalog.db-wal", "catalog.db-shm"}
+	for _, n := range []int{3, 2, 1} { // killed; killed, and the index lost; closed
+		dir := t.TempDir()
+		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
+			mustrun.Skip(t, "cannot mount a small file system: "+err.Error())
+		}
+		defer func() { must(t, unix.Unmount(dir, unix.MNT_DETACH)) }()
+		if n == 1 {
+			must(t, d.Close())
+		}
+		readFull(t, from, dir, names[:n])
+	}
+}
+
+// readFull copies a catalog's files to dir, which is on a small file system, fills that, and reads the catalog.
+func readFull(t *testing.T, from, dir string, names []string) {
+	t.Helper()
+	for _, n := range names {
+		b, err := os.ReadFile(filepath.Join(from, n))
+		must(t, err)
+		must(t, os.WriteFile(filepath.Join(dir, n), b, 0o600))
+	}
+	fill, err := os.Create(filepath.Join(dir, "fill"))
+	must(t, err)
+	for b := make([]byte, 4096); err == nil; {
+		_, err = fill.Write(b)
+	}
+	must(t, fill.Close())
+	d, err := sqlite.Open(t.Context(), filepath.Join(dir, "catalog.db"), sqlite.Options{})
+	must(t, err)
+	n := 0
+	must(t, d.Entries(t.Context(), "s1", catalog.Query{}, func(snapshot.Entry) error { n++; return nil }))
+	if n != 100 {
+		t.Errorf("%v: %d entries", names, n)
+	}
+	if err := d.PutSet(t.Context(), catalog.Set{ID: "B", Name: "B"}); err == nil || !strings.Contains(err.Error(), "no space left") {
+		t.Errorf("%v: a set was recorded: %v", names, err)
 	}
 	must(t, d.Close())
 }

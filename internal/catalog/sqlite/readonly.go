@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+	"modernc.org/sqlite"
 
 	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/internal/failure"
@@ -26,15 +27,36 @@ func writable(path string) bool {
 	return true
 }
 
+// noRoom opens a catalog for reading whose opening failed with err because there was no room for the files beside it.
+func noRoom(ctx context.Context, path string, o Options, err error) (catalog.Backend, error) {
+	var e *sqlite.Error
+	if !errors.As(err, &e) || e.Code() != codeShmSize && e.Code() != codeShmOpen && e.Code()&0xff != codeFull && e.Code()&0xff != codeCant {
+		return catalog.Backend{}, err
+	}
+	// The log's index need not be a file: SQLite makes one in memory for who says that it will not write. That
+	// goes with the locks of other processes. It wants to see the file all the same, however empty.
+	b, rerr := readHow(ctx, path, o, "mode=ro&readonly_shm=1")
+	if rerr != nil {
+		b, rerr = readOnly(ctx, path, o)
+	}
+	b.Reason = explain(path, err).Error()
+	return b, rerr
+}
+
 // readOnly opens a catalog that cannot be written.
 func readOnly(ctx context.Context, path string, o Options) (catalog.Backend, error) {
-	var none catalog.Backend
 	// With a log beside it the newest is in there, and the two are read together, as other processes write
 	// them. Without, nobody has it open, and SQLite is told that it need not lock: it could not.
 	how := "mode=ro"
 	if info, err := os.Stat(path + "-wal"); err != nil || info.Size() == 0 {
 		how = "immutable=1"
 	}
+	return readHow(ctx, path, o, how)
+}
+
+// readHow opens a catalog for reading, with parameters of SQLite's own.
+func readHow(ctx context.Context, path string, o Options, how string) (catalog.Backend, error) {
+	var none catalog.Backend
 	read, err := sql.Open("sqlite", dsn(path, o, readCache, how))
 	if err != nil {
 		return none, err

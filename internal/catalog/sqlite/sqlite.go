@@ -86,7 +86,12 @@ func backend(ctx context.Context, path string, o Options) (catalog.Backend, erro
 	}
 	write.SetMaxOpenConns(1)
 	if err := prepare(ctx, path, read, write); err != nil {
-		return none, errors.Join(explain(path, err), read.Close(), write.Close())
+		err = errors.Join(err, read.Close(), write.Close())
+		// Where not even the file of its index can be made, mostly because the disk is full, the catalog can still be read.
+		if b, rerr := noRoom(ctx, path, o, err); rerr == nil {
+			return b, nil
+		}
+		return none, explain(path, err)
 	}
 	return catalog.Backend{
 		Name: path, Read: read, Write: write,
@@ -125,8 +130,8 @@ func create(path string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// dsn names the file, as a URL, and what every connection is told first. how is a
-// parameter of SQLite's own, such as mode=ro; empty: none.
+// dsn names the file, as a URL, and what every connection is told first. how are
+// parameters of SQLite's own, such as mode=ro; empty: none.
 func dsn(path string, o Options, cacheKiB int, how string) string {
 	q := url.Values{
 		"_txlock": {"immediate"},
@@ -143,8 +148,10 @@ func dsn(path string, o Options, cacheKiB int, how string) string {
 		q["_pragma"] = slices.DeleteFunc(q["_pragma"], func(p string) bool {
 			return strings.HasPrefix(p, "wal_autocheckpoint") || strings.HasPrefix(p, "journal_size")
 		})
-		name, value, _ := strings.Cut(how, "=")
-		q.Set(name, value)
+		for one := range strings.SplitSeq(how, "&") {
+			name, value, _ := strings.Cut(one, "=")
+			q.Set(name, value)
+		}
 	}
 	u := url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}
 	return u.String()
@@ -165,6 +172,9 @@ func explain(path string, err error) error {
 	case codeFull:
 		return fmt.Errorf("no space left for the catalog %s: %w", path, err)
 	}
+	if e.Code() == codeShmSize {
+		return fmt.Errorf("no space left for the files beside the catalog %s: %w", path, err)
+	}
 	return err
 }
 
@@ -174,5 +184,8 @@ const (
 	codeLocked  = 6
 	codeCorrupt = 11
 	codeFull    = 13
+	codeCant    = 14
 	codeNotADB  = 26
+	codeShmOpen = 4618 // SQLITE_IOERR_SHMOPEN: the index of the log cannot be made
+	codeShmSize = 4874 // SQLITE_IOERR_SHMSIZE: there is no room for the index of the log
 )
