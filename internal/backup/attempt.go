@@ -189,7 +189,8 @@ func (r *run) settle(ctx context.Context, snap string) (bool, error) {
 			UploadID: p.UploadID, Name: p.Name, Size: p.Volume.Size, TreeHash: p.Volume.TreeHash, Leaves: p.Volume.Leaves,
 		}, r.o.Transfer)
 		switch {
-		case errors.Is(err, coldstore.ErrNotFound):
+		// Invalid: parts are missing, which a directory's log forgets when the power fails. What is left is given up with the stale.
+		case errors.Is(err, coldstore.ErrNotFound), errors.Is(err, coldstore.ErrInvalid):
 			if err := r.o.Catalog.DropPending(ctx, snap, p.Volume.N); err != nil {
 				return false, err
 			}

@@ -1,9 +1,11 @@
 package backup_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -11,6 +13,7 @@ import (
 	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/internal/coldstore"
 	"github.com/firn-backup/firn/internal/coldstore/faultstore"
+	"github.com/firn-backup/firn/internal/coldstore/localdir"
 	"github.com/firn-backup/firn/internal/snapshot"
 )
 
@@ -139,6 +142,45 @@ func TestCrash(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The power fails before a completion, and the vault's file system loses what it was told of the parts, which is not synced: the volume is
+// sent again, and nothing is stuck.
+func TestPowerFails(t *testing.T) {
+	t.Parallel()
+	for _, lose := range []string{"the parts", "the upload"} {
+		for n := 0; ; n++ {
+			w := newWorld(t)
+			w.fill()
+			f := faultstore.New(faultstore.Fault{Mode: faultstore.DeadFrom, Method: "CompleteUpload", Call: n})
+			if _, err := w.through(f); err == nil {
+				break
+			}
+			logs, err := filepath.Glob(filepath.Join(w.vault.Root(), "uploads", "*", "upload.jsonl"))
+			must(t, err)
+			if len(logs) == 0 {
+				t.Fatal("no upload is open")
+			}
+			for _, log := range logs {
+				text, err := os.ReadFile(log)
+				must(t, err)
+				text, _, _ = bytes.Cut(bytes.TrimLeft(text, "\n"), []byte("\n"))
+				if lose == "the upload" {
+					text = nil
+				}
+				must(t, os.WriteFile(log, append(text, '\n'), 0o600))
+			}
+			var failed error
+			w.vault, failed = localdir.Open(w.vault.Root(), localdir.Options{Now: w.now}) // as a new process
+			must(t, failed)
+			w.mustRun()
+			w.check(w.last().ID)
+			w.noOrphans()
+			if t.Failed() {
+				t.Fatalf("%s lost at completion %d", lose, n)
+			}
+		}
 	}
 }
 
