@@ -557,3 +557,17 @@ func (d *DB) ItemsUntold(ctx context.Context, setID string) (int64, error) {
 	err := d.b.Read.QueryRowContext(ctx, `SELECT COUNT(*) FROM items WHERE set_id = $1 AND listed = 0 AND snapshot = '' AND deleted = ''`, setID).Scan(&n)
 	return n, d.fail("count items", err)
 }
+
+// ForgetItems forgets all versions of a set's items in a vault, and its runs there: their archives are no more. What is known of the
+// archives themselves stays. It is durable.
+func (d *DB) ForgetItems(ctx context.Context, setID, vault string) error {
+	err := d.change(ctx, durable, func(tx *sql.Tx) error {
+		for _, table := range []string{`items`, `item_runs`} {
+			if _, err := tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE set_id = $1 AND vault = $2`, setID, blob(vault)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return d.fail("forget items of set "+setID, err)
+}

@@ -143,6 +143,9 @@ func (e *emptying) protect(ctx context.Context) error {
 		return err
 	}
 	for _, s := range sets {
+		if err := e.protectItems(ctx, s); err != nil {
+			return err
+		}
 		snaps, err := e.o.Catalog.Snapshots(ctx, s.ID)
 		if err != nil {
 			return err
@@ -164,6 +167,32 @@ func (e *emptying) protect(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// protectItems is protect for single archives of a set.
+func (e *emptying) protectItems(ctx context.Context, s catalog.Set) error {
+	n := 0
+	err := e.o.Catalog.Items(ctx, s.ID, catalog.ItemQuery{}, func(i catalog.Item) error {
+		if i.Vault == e.o.Vault && i.Snapshot == "" {
+			n++
+		}
+		return nil
+	})
+	if err != nil || n == 0 {
+		return err
+	}
+	if !e.o.Force {
+		return failure.Errorf(failure.Usage, "%s of set %s in this vault would be lost", units.Count(n, "item"), s.Name)
+	}
+	if e.o.LockSet != nil {
+		held, release, err := e.o.LockSet(ctx, s)
+		if err != nil {
+			return err
+		}
+		defer release()
+		ctx = held
+	}
+	return e.o.Catalog.ForgetItems(ctx, s.ID, e.o.Vault)
 }
 
 // forget drops a set's snapshots in the vault from the catalog, the newest of each chain first.
