@@ -56,7 +56,10 @@ func Lock(path string) (release func() error, err error) {
 			continue
 		}
 		writePID(f)
-		return f.Close, nil
+		return func() error {
+			// Closing alone would leave it to a program that is just being started: between fork and exec that has the file open too.
+			return errors.Join(flock(f, syscall.LOCK_UN), f.Close())
+		}, nil
 	}
 }
 

@@ -22,7 +22,7 @@ func event() notify.Event {
 func TestCommand(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	c, err := New(Options{Argv: []string{"sh", "-c", `cat > "$1/in"; env | grep ^FIRN_ | sort > "$1/env"`, "x", dir}})
+	c, err := New(Options{Argv: []string{"sh", "-c", `cat > "$1/in"; env | grep -E '^FIRN_(EVENT|EXIT|HOST|RUN|SET|SUMMARY)=' | sort > "$1/env"`, "x", dir}})
 	if err != nil {
 		t.Fatal(err)
 	}

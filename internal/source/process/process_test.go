@@ -26,6 +26,9 @@ func TestFeed(t *testing.T) {
 	if b, err := os.ReadFile(out); err != nil || !strings.HasSuffix(string(b), "whole\n") || len(b) != 300_006 {
 		t.Errorf("%d bytes, %v", len(b), err)
 	}
+	if err := os.Remove(out); err != nil { // the next may be killed before it opens it
+		t.Fatal(err)
+	}
 	bad := io.MultiReader(strings.NewReader("begun"), &failingReader{})
 	if err := Feed(t.Context(), bad, "recv", "sh", "-c", script); !errors.Is(err, errSource) {
 		t.Errorf("%v", err)
