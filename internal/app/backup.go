@@ -183,7 +183,9 @@ func raw(list []string) [][]byte {
 // OpenVaultFor opens the vault that a set goes to, the default one being made on
 // first use (and never in the place of one that the catalog knows snapshots in: that one
 // is lost, or not mounted), and sees to it that a key file under a passphrase has its copy there.
-func (a *App) OpenVaultFor(ctx context.Context, set catalog.Set, key *keyfile.Key) (coldstore.Store, error) {
+// What the set stores in it is locked, if the set has it so.
+func (a *App) OpenVaultFor(ctx context.Context, t Target, key *keyfile.Key) (coldstore.Store, error) {
+	set := t.Set
 	user, err := a.userOf(ctx, set.Vault)
 	if err != nil {
 		return nil, err
@@ -198,7 +200,10 @@ func (a *App) OpenVaultFor(ctx context.Context, set catalog.Set, key *keyfile.Ke
 	if err != nil {
 		return nil, err
 	}
-	return store, a.StoreKey(ctx, store, set.Vault, key)
+	if err := a.StoreKey(ctx, store, set.Vault, key); err != nil {
+		return nil, err
+	}
+	return t.lock(store)
 }
 
 // userOf is the name of a set that has snapshots in the vault at url; empty: the catalog knows none.

@@ -93,7 +93,7 @@ func (a *App) PlanSet(ctx context.Context, t Target, at time.Time) (Planned, err
 			return p, err
 		}
 	}
-	h, err := prune.History(ctx, p.Snapshots, a.minDays)
+	h, err := prune.History(ctx, p.Snapshots, a.keeps(t))
 	if err == nil && db != nil && !hasSnapshots(t) {
 		p.Policy.Incrementals, p.Policy.Retention = plan.NoLimit, plan.Retention{}
 		p.Policy.MinInterval = 0 // that is each item's own
@@ -204,19 +204,28 @@ func (a *App) unconfigured(set catalog.Set) Target {
 	return t
 }
 
-// minDays is a vault's minimum storage duration by the price table, without opening the vault, which may take keys
-// and the network. Deleting goes by what the vault itself says.
-func (a *App) minDays(_ context.Context, url string) (int, error) {
-	place, billed := Place(url, nil)
-	if !billed {
-		return 0, nil
+// keeps is for how long a vault keeps what a set stores, by its URL and the price table, without opening the vault, which may take
+// keys and the network. Deleting goes by what the vault itself says.
+func (a *App) keeps(t Target) func(ctx context.Context, url string) (prune.Keeps, error) {
+	return func(_ context.Context, url string) (prune.Keeps, error) {
+		if k, err := kindOf(url); err == nil && k.keeps != nil {
+			keeps := k.keeps(url)
+			if r := t.retention(); r != nil {
+				keeps.LockDays = r.Days
+			}
+			return keeps, nil
+		}
+		place, billed := Place(url, nil)
+		if !billed {
+			return prune.Keeps{}, nil
+		}
+		prices, err := cost.Prices()
+		if err != nil {
+			return prune.Keeps{}, err
+		}
+		days, _ := prices.MinDays(place.Class)
+		return prune.Keeps{MinDays: days}, nil
 	}
-	t, err := cost.Prices()
-	if err != nil {
-		return 0, err
-	}
-	days, _ := t.MinDays(place.Class)
-	return days, nil
 }
 
 // PlanRules are the rules of vaults for plans: what deleting too early costs. db may be nil.
@@ -270,7 +279,16 @@ func (a *App) PruneOptions(ctx context.Context, t Target) (prune.Options, error)
 	}
 	return prune.Options{
 		Catalog: db, Set: t.Set, Policy: p.Policy, Rules: a.PlanRules(ctx, db), Now: a.Now,
-		Open: func(ctx context.Context, vault string) (prune.Store, error) { return a.OpenStore(ctx, vault, false) },
+		Open: func(ctx context.Context, vault string) (prune.Store, error) {
+			s, err := a.OpenStore(ctx, vault, false)
+			if err != nil {
+				return nil, err
+			}
+			if locked, err := t.lock(s); err == nil {
+				s = locked
+			} // else it lies where there are no locks
+			return s, nil
+		},
 	}, nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/firn-backup/firn/internal/coldstore/s3glacier"
 	"github.com/firn-backup/firn/internal/config"
 	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/prune"
 	"github.com/firn-backup/firn/internal/sendstream"
 	"github.com/firn-backup/firn/internal/source"
 	"github.com/firn-backup/firn/internal/source/btrfs"
@@ -31,7 +32,9 @@ type vaultKind struct {
 	canonical func(url string) (string, error)
 	open      func(ctx context.Context, url string, now func() time.Time) (coldstore.Store, error)
 	create    func(ctx context.Context, url string, now func() time.Time) (coldstore.Store, error)
-	dir       func(url string) string // the local directory that holds it; empty: none
+	// keeps tells from a URL alone how long archives stay. Nil: the price table does.
+	keeps func(url string) prune.Keeps
+	dir   func(url string) string // the local directory that holds it; empty: none
 	// account opens what a service has beside vaults, at a URL that may be of no vault. Nil: there is no such thing.
 	account func(ctx context.Context, url string, now func() time.Time) (any, error)
 }
@@ -106,6 +109,10 @@ func vaultKinds() []vaultKind {
 				return nil, err
 			}
 			return s, nil
+		},
+		keeps: func(url string) prune.Keeps {
+			minDays, lockDays := s3glacier.Keeps(url)
+			return prune.Keeps{MinDays: minDays, LockDays: lockDays}
 		},
 		dir: func(string) string { return "" },
 		account: func(ctx context.Context, url string, now func() time.Time) (any, error) {

@@ -176,7 +176,7 @@ func (c *command) backupTree(ctx context.Context, a *app.App, t app.Target, f ba
 // store runs a backup, do, with the set locked, its vault open, and all that belongs around it. what is for people.
 func (c *command) store(ctx context.Context, a *app.App, t app.Target, f backupFlags, o backup.Options, key *keyfile.Key, what string,
 	do func(ctx context.Context, o backup.Options, w *watcher) (backup.Result, error)) error {
-	store, err := a.OpenVaultFor(ctx, t.Set, key)
+	store, err := a.OpenVaultFor(ctx, t, key)
 	if err != nil {
 		return err
 	}

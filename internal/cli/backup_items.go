@@ -39,7 +39,7 @@ func (c *command) openSingle(ctx context.Context, a *app.App, t app.Target, f ba
 		}
 		return ctx, s, err
 	}
-	if s.items.Store, err = a.OpenVaultFor(ctx, t.Set, key); err != nil {
+	if s.items.Store, err = a.OpenVaultFor(ctx, t, key); err != nil {
 		return ctx, nil, err
 	}
 	if err := a.CheckRecovered(ctx, t.Set.Vault); err != nil {

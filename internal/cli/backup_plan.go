@@ -76,7 +76,7 @@ func (c *command) something(ctx context.Context, a *app.App, t app.Target, asOf 
 	if err != nil {
 		return false, err
 	}
-	if slices.ContainsFunc(p.Decision.Expire, func(e plan.Expiry) bool { return !e.AfterNew && !e.Early(at) }) {
+	if slices.ContainsFunc(p.Decision.Expire, func(e plan.Expiry) bool { return !e.AfterNew && !e.Early(at) && !e.Locked(at) }) {
 		return true, nil
 	}
 	db, err := a.Catalog(ctx, false)

@@ -204,7 +204,7 @@ func (c *command) printPlan(a *app.App, p *app.Planned) {
 }
 
 func (c *command) expiryKey(p *app.Planned, e *plan.Expiry) string {
-	if e.Early(p.At) {
+	if e.Early(p.At) || e.Locked(p.At) {
 		return "waits"
 	}
 	return "deletes"
@@ -220,7 +220,10 @@ func (c *command) expiryText(p *app.Planned, e *plan.Expiry) string {
 	if e.AfterNew {
 		text += "; once the new snapshot is stored"
 	}
-	if e.Early(p.At) {
+	switch {
+	case e.Locked(p.At):
+		text += fmt.Sprintf("; it is locked until %s: nothing deletes it sooner", c.stamp(e.LockedUntil))
+	case e.Early(p.At):
 		text += "; " + c.earlyText(e)
 	}
 	return text

@@ -135,7 +135,7 @@ func (c *command) tellPruned(p *app.Planned, res prune.Result, f pruneFlags, tid
 	}
 	if res.Left > 0 {
 		c.tell(progress.Event{Kind: progress.Notice, Set: p.Set.Name, Text: fmt.Sprintf(
-			"%s that nothing needs any more must wait for the vault's minimum storage duration, until %s", plural(res.Left, "archive"), c.stamp(res.LeftUntil))})
+			"%s that nothing needs any more must wait for the vault's minimum storage duration, or a lock, until %s", plural(res.Left, "archive"), c.stamp(res.LeftUntil))})
 	}
 	c.tell(progress.Event{Kind: progress.Summary, Set: p.Set.Name, Text: summary, Data: pruneJSON(p, res, f.dryRun)})
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/firn-backup/firn/internal/app"
 	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/internal/coldstore"
+	"github.com/firn-backup/firn/internal/cost"
 	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/progress"
 	"github.com/firn-backup/firn/internal/reconcile"
@@ -28,8 +29,9 @@ func newVaultEmpty(c *command) *cobra.Command {
 		Use:   "empty VAULT",
 		Short: "Delete all archives of a vault, and the vault if wanted",
 		Long: `Delete all archives of a vault, whoever stored them. Archives younger than the
-vault's minimum duration (90 days in Amazon Glacier), which would cost the rest
-of it, are left for later. What snapshots of the catalog need is
+vault's minimum duration (90 days in Amazon Glacier, 180 in DEEP_ARCHIVE), which would
+cost the rest of it, are left for later, unless --allow-early-delete, which names
+the fee first. Archives that are locked are left until they are not. What snapshots of the catalog need is
 not deleted, unless --force has the catalog forget those snapshots.
 
 With vaults that list once a day this takes days: the command exits with 75
@@ -63,8 +65,13 @@ func (c *command) emptyVault(cmd *cobra.Command, vault string, f emptyFlags) err
 			return err
 		}
 	}
-	if !f.early {
-		o.MinAge = time.Duration(store.Traits().MinDays) * 24 * time.Hour
+	t := store.Traits()
+	o.Lock = time.Duration(t.LockDays) * 24 * time.Hour
+	if free := time.Duration(t.MinDays) * 24 * time.Hour; f.early {
+		o.FreeAge = free
+		o.Early, o.Approve = c.earlyTold(url, store, a.Now)
+	} else {
+		o.MinAge = free
 	}
 	if !f.yes {
 		what := "All archives in " + url + " will be deleted, whoever stored them. Nothing brings them back."
@@ -94,6 +101,37 @@ func (c *command) emptyVault(cmd *cobra.Command, vault string, f emptyFlags) err
 		err = withHint(err, "--force deletes them all the same; the catalog then forgets those snapshots")
 	}
 	return errors.Join(err, r.log.End(ctx, c.codeOf(ctx, err), summary))
+}
+
+// earlyTold sums up what deleting archives early costs, and then names it.
+func (c *command) earlyTold(url string, s coldstore.Lister, now func() time.Time) (early func(coldstore.Archive, time.Time), approve func() error) {
+	place, billed := app.Place(url, s)
+	prices, err := cost.Prices()
+	known := billed && err == nil
+	var n, size int64
+	var fee cost.Money
+	early = func(a coldstore.Archive, stored time.Time) {
+		n++
+		size += a.Size
+		if !known {
+			return
+		}
+		one, err := prices.EarlyDeletion(place, []cost.Stored{{Bytes: a.Size, Created: stored}}, now())
+		if err != nil {
+			known = false
+			return
+		}
+		fee += one
+	}
+	approve = func() error {
+		text := "an unknown fee"
+		if known {
+			text = fee.String()
+		}
+		c.warn("deleting %s, %s, before the minimum storage duration of %d days is over costs %s", plural(n, "archive"), units.Size(size), s.Traits().MinDays, text)
+		return nil
+	}
+	return early, approve
 }
 
 // vaultGone ends an emptying whose last run deleted the vault and was stopped before it said so.
@@ -128,6 +166,9 @@ func emptySummary(url string, r reconcile.EmptyResult) string {
 	if r.Young > 0 {
 		text += fmt.Sprintf("; %s too young", count(r.Young))
 	}
+	if r.Locked > 0 {
+		text += fmt.Sprintf("; %s locked", count(r.Locked))
+	}
 	if r.Dropped > 0 {
 		text += fmt.Sprintf("; %s forgotten", plural(int64(r.Dropped), "snapshot"))
 	}
@@ -143,13 +184,14 @@ type jsonEmpty struct {
 	Deleted      int64   `json:"deleted"`
 	Bytes        int64   `json:"bytes"`
 	Young        int64   `json:"young"`
+	Locked       int64   `json:"locked"`
 	NextAt       *string `json:"next_at,omitempty"`
 	Snapshots    int     `json:"snapshots_forgotten"`
 	VaultDeleted bool    `json:"vault_deleted"`
 }
 
 func emptyJSON(url string, r reconcile.EmptyResult) jsonEmpty {
-	return jsonEmpty{Vault: url, Deleted: r.Deleted, Bytes: r.Bytes, Young: r.Young, NextAt: stampJSON(r.NextAt), Snapshots: r.Dropped, VaultDeleted: r.Vault}
+	return jsonEmpty{Vault: url, Deleted: r.Deleted, Bytes: r.Bytes, Young: r.Young, Locked: r.Locked, NextAt: stampJSON(r.NextAt), Snapshots: r.Dropped, VaultDeleted: r.Vault}
 }
 
 func newVaultDelete(c *command) *cobra.Command {

@@ -219,3 +219,30 @@ type Inspector interface {
 	// do. Nothing where these credentials may not look.
 	Dangers(ctx context.Context) ([]string, error)
 }
+
+// Retention locks what is stored: until so many days from its upload on it cannot be deleted.
+type Retention struct {
+	Days int // at least 1
+	// Compliance says that nobody can take the lock back, the account's owner included; else who has a special permission can.
+	Compliance bool
+}
+
+// A Retainer can lock archives as it stores them. An optional ability.
+type Retainer interface {
+	// Retaining is the same vault, in which what is stored from now on is locked so, whatever else the vault's URL says;
+	// its Traits tell LockDays.
+	Retaining(r Retention) Store
+}
+
+// LockedError is that of a Delete that a lock refuses.
+type LockedError struct {
+	Until time.Time
+	Err   error // what the service said
+}
+
+func (e *LockedError) Error() string {
+	return "it is locked until " + e.Until.UTC().Format(time.RFC3339) + ": " + e.Err.Error()
+}
+
+// Unwrap gives what the service said.
+func (e *LockedError) Unwrap() error { return e.Err }

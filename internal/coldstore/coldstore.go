@@ -51,6 +51,7 @@ type Traits struct {
 	Warm        bool          // retrievals are ready at once and cost nothing
 	Tiers       []Tier        // empty: no choice
 	MinDays     int           // minimum storage duration, days
+	LockDays    int           // for how many days from its upload on nobody can delete what is stored through this store; 0: there is no lock
 	ListLag     time.Duration // how old a listing may be; 0: exact
 	NamesKept   bool          // NewArchive.Name becomes the archive's id
 	MinPart     int64         // bytes, of every part but the last
@@ -71,6 +72,15 @@ type Traits struct {
 	// for it and when: to another process that asks it has another token, which stands for the same thing.
 	OneRetrieval bool
 	Upgrades     bool // a running retrieval can be asked for again in a faster tier (RetrievalOptions.Faster)
+}
+
+// KeptDays is for how many days an archive stays at least: deleting it before is refused, or, unless early says that this is wanted,
+// would be charged for.
+func (t Traits) KeptDays(early bool) int {
+	if early {
+		return t.LockDays
+	}
+	return max(t.MinDays, t.LockDays)
 }
 
 // PartAt is where part i, counted from 0, of an upload with that part size lies, and how large it is; bytes.

@@ -120,10 +120,31 @@ func (p *parser) checkSet(c *Config, s *Set) {
 	}
 	p.checkRecipients(s, at)
 	p.checkPolicy(s, at)
+	p.checkLock(c, s, at)
 	if key := at("volume-size"); p.good(key) {
 		if err := CheckVolumeSize(s.VolumeSize); err != nil {
 			p.fault(key, "%v", err)
 		}
+	}
+}
+
+// checkLock checks that what is to be locked goes to where there are locks.
+func (p *parser) checkLock(c *Config, s *Set, at func(string) string) {
+	length, mode := at("object-lock"), at("object-lock-mode")
+	_, there := p.lines[length]
+	v := c.Vaults[s.Vault]
+	switch {
+	case there && p.good(length) && (s.ObjectLock <= 0 || s.ObjectLock > maxAge):
+		p.fault(length, "must be above 0 and no more than 100 years (36525d)")
+	case there && p.good(length) && (s.Vault == "" || v != nil && !strings.HasPrefix(v.URL, "s3:")):
+		p.fault(length, "only vaults in S3 (s3://…) lock what they keep")
+	}
+	switch {
+	case s.ObjectLockMode == "":
+	case s.ObjectLockMode != LockGovernance && s.ObjectLockMode != LockCompliance:
+		p.fault(mode, "%q: must be governance or compliance", s.ObjectLockMode)
+	case !there:
+		p.fault(mode, "goes with object-lock")
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/units"
@@ -67,12 +68,21 @@ type Set struct {
 	Checksum         bool     `toml:"checksum"`
 	NoVerifyFrames   bool     `toml:"no-verify-frames"`
 
+	ObjectLock     time.Duration `toml:"object-lock"`      // for how long what is stored is locked; 0: as the vault's URL says
+	ObjectLockMode string        `toml:"object-lock-mode"` // LockGovernance, or empty for that; LockCompliance
+
 	Single
 	Timing
 	Retention
 	Hooks
 	Producer
 }
+
+// The words of object-lock-mode.
+const (
+	LockGovernance = "governance"
+	LockCompliance = "compliance"
+)
 
 // later are keys that the design has and this version has not. They are faults
 // of their own: a set that silently is not expired or scheduled is worse than none.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -233,6 +234,33 @@ func TestLoad(t *testing.T) {
 	}
 	if c, err := Load(file, Options{Must: true}); err != nil || c.Host != "x" || c.File != file {
 		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+// What is to be locked goes to where there are locks.
+func TestObjectLock(t *testing.T) {
+	t.Parallel()
+	load := func(vault, keys string) (*Config, error) {
+		file := filepath.Join(t.TempDir(), "config.toml")
+		text := "[vault.v]\nurl = \"" + vault + "\"\n[set.s]\npaths = [\"/x\"]\nvault = \"v\"\n" + keys
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return Load(file, Options{Must: true})
+	}
+	c, err := load("s3://b/p", "object-lock = \"180d\"\nobject-lock-mode = \"compliance\"")
+	if err != nil || c.Sets["s"].ObjectLock != 180*24*time.Hour || c.Sets["s"].ObjectLockMode != LockCompliance {
+		t.Errorf("%+v, %v", c, err)
+	}
+	for _, w := range []struct{ vault, keys, says string }{
+		{"dir:/v", "object-lock = \"1d\"", "set.s.object-lock: only vaults in S3"},
+		{"s3://b", "object-lock = \"0d\"", "set.s.object-lock: must be above 0"},
+		{"s3://b", "object-lock = \"1d\"\nobject-lock-mode = \"x\"", "must be governance or compliance"},
+		{"s3://b", "object-lock-mode = \"governance\"", "goes with object-lock"},
+	} {
+		if _, err := load(w.vault, w.keys); err == nil || !strings.Contains(err.Error(), w.says) {
+			t.Errorf("%v: %v", w, err)
+		}
 	}
 }
 

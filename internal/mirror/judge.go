@@ -80,8 +80,8 @@ func (r *run) judge(ctx context.Context) error {
 // deletion is what becomes of an archive that is not needed any more.
 func (r *run) deletion(k Kind, i catalog.Item) Change {
 	c := Change{Kind: k, Path: i.Path, Size: i.Plain, Archive: i.Archive.Archive}
-	days := r.o.Items.Store.Traits().MinDays
-	if due := i.Stored.Add(time.Duration(days) * 24 * time.Hour); !r.o.Early && r.o.Items.Now().Before(due) {
+	days := r.o.Items.Store.Traits().KeptDays(r.o.Early)
+	if due := i.Stored.Add(time.Duration(days) * 24 * time.Hour); r.o.Items.Now().Before(due) {
 		c.Due = due
 	}
 	return c

@@ -83,6 +83,8 @@ type Snapshot struct {
 
 	Vault   string // where it lies
 	MinDays int    // that vault's minimum storage duration in days of 24 hours; 0: none
+	// LockDays is for how many days of 24 hours it is locked; 0: it is not.
+	LockDays int
 
 	Size   int64     // bytes in the vault
 	Stored time.Time // when the last of them was; the minimum storage duration counts from here. Zero: not known, At counts
@@ -145,7 +147,12 @@ type Expiry struct {
 	NotBefore time.Time
 	Fee       int64 // micro-dollars
 	FeeKnown  bool
+	// LockedUntil is when the last of its archives is locked no more: nothing deletes them sooner. Zero: they are not locked.
+	LockedUntil time.Time
 }
+
+// Locked says whether a lock keeps it now.
+func (e Expiry) Locked(now time.Time) bool { return e.LockedUntil.After(now) }
 
 // Early says whether deleting it now costs a fee.
 func (e Expiry) Early(now time.Time) bool { return e.NotBefore.After(now) }

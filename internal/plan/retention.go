@@ -59,16 +59,22 @@ func (d *Decision) coming(now time.Time, p Policy, h []Snapshot) Snapshot {
 // charge fills from when on a chain can be deleted without a fee, and the fee of now.
 func (e *Expiry) charge(now time.Time, snaps []Snapshot, r Rules) {
 	for _, s := range snaps {
-		if s.MinDays <= 0 {
-			continue
-		}
 		stored := s.Stored
 		if stored.IsZero() {
 			stored = s.At
 		}
+		if t := stored.Add(time.Duration(s.LockDays) * 24 * time.Hour); s.LockDays > 0 && t.After(e.LockedUntil) {
+			e.LockedUntil = t
+		}
+		if s.MinDays <= 0 {
+			continue
+		}
 		if t := stored.Add(time.Duration(s.MinDays) * 24 * time.Hour); t.After(e.NotBefore) {
 			e.NotBefore = t
 		}
+	}
+	if !e.Locked(now) {
+		e.LockedUntil = time.Time{}
 	}
 	if !e.Early(now) {
 		e.NotBefore = time.Time{}

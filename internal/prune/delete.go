@@ -41,8 +41,13 @@ func (r *run) deleteDoomed(ctx context.Context) error {
 				r.res.Bytes += x.Size
 				return nil
 			case x.Manifest:
-				if err := r.deleteOne(gctx, &x); err != nil {
+				gone, err := r.deleteOne(gctx, &x)
+				if err != nil {
 					return err
+				}
+				if !gone {
+					manifests++
+					return nil
 				}
 				return r.note(gctx, []catalog.Doomed{x})
 			}
@@ -60,8 +65,12 @@ func (r *run) deleteDoomed(ctx context.Context) error {
 		g.Go(func() error {
 			defer workers.Done()
 			for x := range work {
-				if err := r.deleteOne(gctx, &x); err != nil {
+				gone, err := r.deleteOne(gctx, &x)
+				if err != nil {
 					return err
+				}
+				if !gone {
+					continue
 				}
 				done <- x // the journal reads until all workers have ended
 			}
@@ -79,29 +88,38 @@ func (r *run) mayGo(ctx context.Context, x *catalog.Doomed, manifestsWait bool) 
 	if err != nil {
 		return false, err
 	}
-	until := x.Stored.Add(time.Duration(s.Traits().MinDays) * 24 * time.Hour)
-	early := s.Traits().MinDays > 0 && until.After(r.o.Now()) && !r.o.AllowEarly
-	if !early && (x.Manifest || !manifestsWait) {
+	days := s.Traits().KeptDays(r.o.AllowEarly)
+	until := x.Stored.Add(time.Duration(days) * 24 * time.Hour)
+	if (days == 0 || !until.After(r.o.Now())) && (x.Manifest || !manifestsWait) {
 		return true, nil
 	}
+	r.leave(until)
+	return false, nil
+}
+
+// leave counts an archive that must stay until a time.
+func (r *run) leave(until time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.res.Left++
 	if until.After(r.res.LeftUntil) {
 		r.res.LeftUntil = until
 	}
-	return false, nil
 }
 
-// deleteOne deletes an archive of a vault that is open. One that is not there is deleted.
-func (r *run) deleteOne(ctx context.Context, x *catalog.Doomed) error {
+// deleteOne deletes an archive of a vault that is open. One that is not there is deleted; one that is locked stays on the list.
+func (r *run) deleteOne(ctx context.Context, x *catalog.Doomed) (gone bool, err error) {
 	s := r.stores[x.Vault]
-	err := transfer.Retry(ctx, r.o.Transfer, func() error { return s.Delete(ctx, x.Archive) })
-	if errors.Is(err, coldstore.ErrNotFound) {
-		return nil
+	err = transfer.Retry(ctx, r.o.Transfer, func() error { return s.Delete(ctx, x.Archive) })
+	var locked *coldstore.LockedError
+	switch {
+	case errors.As(err, &locked):
+		r.leave(locked.Until)
+		return false, nil
+	case err == nil || errors.Is(err, coldstore.ErrNotFound):
+		return true, nil
 	}
-	if err != nil {
-		return fmt.Errorf("delete archive %s: %w", x.Archive, err)
-	}
-	return nil
+	return false, fmt.Errorf("delete archive %s: %w", x.Archive, err)
 }
 
 // journal writes down deletions as they are acknowledged. It reads done to its end, so that nobody waits for it for ever.

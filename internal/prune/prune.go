@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/firn-backup/firn/internal/catalog"
@@ -58,13 +59,13 @@ type Result struct {
 	Decision  plan.Decision // as of the begin of the run
 	Chains    []plan.Expiry // forgotten by this run
 	Early     []plan.Expiry // those of them that cost a fee
-	Waiting   []plan.Expiry // expired, but their minimum storage durations are not over
+	Waiting   []plan.Expiry // expired, but their minimum storage durations are not over, or they are locked
 	AfterNew  []plan.Expiry // that expire once the snapshot that is due is stored
 	Snapshots int           // of Chains
 	Orphans   int           // archives found that nothing names
 	Archives  int64         // deleted; of a dry run, those that are on the list already
 	Bytes     int64         // of those
-	Left      int64         // archives still to be deleted because of their minimum storage durations
+	Left      int64         // archives still to be deleted because of their minimum storage durations or locks
 	LeftUntil time.Time     // when the last of those may go
 	Unlisted  []string      // vaults whose archives could not be looked at, because their listings lag
 }
@@ -97,6 +98,7 @@ type run struct {
 	stores   map[string]Store
 	listings map[string]*listing // by vault, of those that list exactly
 	res      Result
+	mu       sync.Mutex // of res.Left and res.LeftUntil while archives are deleted
 }
 
 func (r *run) run(ctx context.Context) error {
@@ -108,7 +110,7 @@ func (r *run) run(ctx context.Context) error {
 	if r.snaps, err = r.o.Catalog.Snapshots(ctx, r.o.Set.ID); err != nil {
 		return err
 	}
-	h, err := History(ctx, r.snaps, r.minDays)
+	h, err := History(ctx, r.snaps, r.keeps)
 	if err != nil {
 		return err
 	}
@@ -122,7 +124,7 @@ func (r *run) run(ctx context.Context) error {
 		switch {
 		case e.AfterNew:
 			r.res.AfterNew = append(r.res.AfterNew, e)
-		case e.Early(now) && !r.o.AllowEarly:
+		case e.Locked(now), e.Early(now) && !r.o.AllowEarly:
 			r.res.Waiting = append(r.res.Waiting, e)
 		default:
 			going = append(going, e)
@@ -176,23 +178,26 @@ func (r *run) store(ctx context.Context, vault string) (Store, error) {
 	return s, nil
 }
 
-func (r *run) minDays(ctx context.Context, vault string) (int, error) {
+func (r *run) keeps(ctx context.Context, vault string) (Keeps, error) {
 	s, err := r.store(ctx, vault)
 	if err != nil {
-		return 0, err
+		return Keeps{}, err
 	}
-	return s.Traits().MinDays, nil
+	return Keeps{MinDays: s.Traits().MinDays, LockDays: s.Traits().LockDays}, nil
 }
 
-// History is what the plan must know of a set's snapshots and attempts. minDays tells a vault's
-// minimum storage duration, in days; nil: none has one.
-func History(ctx context.Context, snaps []catalog.Snapshot, minDays func(ctx context.Context, vault string) (int, error)) ([]plan.Snapshot, error) {
-	days := map[string]int{}
+// Keeps is for how many days from their upload on a vault keeps archives: as coldstore.Traits has it.
+type Keeps struct{ MinDays, LockDays int }
+
+// History is what the plan must know of a set's snapshots and attempts. keeps tells how a vault keeps what
+// the set stores; nil: it may go at any time.
+func History(ctx context.Context, snaps []catalog.Snapshot, keeps func(ctx context.Context, vault string) (Keeps, error)) ([]plan.Snapshot, error) {
+	days := map[string]Keeps{}
 	var h []plan.Snapshot
 	for i := range snaps {
 		s := &snaps[i]
-		if _, ok := days[s.Vault]; !ok && minDays != nil {
-			n, err := minDays(ctx, s.Vault)
+		if _, ok := days[s.Vault]; !ok && keeps != nil {
+			n, err := keeps(ctx, s.Vault)
 			if err != nil {
 				return nil, err
 			}
@@ -200,7 +205,7 @@ func History(ctx context.Context, snaps []catalog.Snapshot, minDays func(ctx con
 		}
 		x := plan.Snapshot{
 			ID: s.ID, N: s.N, At: s.At, Kind: s.Kind, Base: s.Base, Complete: s.State == catalog.Stored,
-			Vault: s.Vault, MinDays: days[s.Vault], Size: s.Totals.Stored, Stored: s.ManifestPart.Stored,
+			Vault: s.Vault, MinDays: days[s.Vault].MinDays, LockDays: days[s.Vault].LockDays, Size: s.Totals.Stored, Stored: s.ManifestPart.Stored,
 		}
 		if x.Stored.IsZero() {
 			x.Stored = s.Made // begun then, by a version that did not write down more

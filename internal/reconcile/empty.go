@@ -22,6 +22,13 @@ type EmptyOptions struct {
 
 	// MinAge is how old an archive must be to be deleted; 0: any age. See coldstore.Traits.MinDays.
 	MinAge time.Duration
+	// Lock is how old it must be in any case; 0: any age. See coldstore.Traits.LockDays.
+	Lock time.Duration
+	// Early is told, before anything is deleted, of each archive that is to be although it is younger than FreeAge, of when it
+	// was stored, and then, if there was one, Approve is asked, whose error ends the run. FreeAge 0: nobody is.
+	FreeAge time.Duration
+	Early   func(a coldstore.Archive, stored time.Time)
+	Approve func() error
 	// Force also deletes what snapshots of the catalog need, and has the catalog forget those snapshots first:
 	// nothing may be based on them any more.
 	Force bool
@@ -41,6 +48,7 @@ type EmptyResult struct {
 	Deleted int64
 	Bytes   int64
 	Young   int64     // too young to be deleted
+	Locked  int64     // locked; not counted as too young
 	NextAt  time.Time // when the last of those is old enough
 	Dropped int       // snapshots that the catalog has forgotten
 	Vault   bool      // the vault is deleted
@@ -77,6 +85,7 @@ func Empty(ctx context.Context, o EmptyOptions) (EmptyResult, error) {
 type emptying struct {
 	o   EmptyOptions
 	res EmptyResult
+	mu  sync.Mutex // of what stays in res, while archives are deleted
 }
 
 func (e *emptying) run(ctx context.Context) error {
@@ -86,8 +95,14 @@ func (e *emptying) run(ctx context.Context) error {
 	if err := e.protect(ctx); err != nil {
 		return err
 	}
+	if err := e.approve(ctx); err != nil {
+		return err
+	}
 	if err := e.deleteAll(ctx); err != nil {
 		return err
+	}
+	if e.res.Locked > 0 {
+		return failure.Errorf(failure.NotReady, "%s locked; the last may be deleted at %s", units.Count(e.res.Locked, "archive"), stamp(e.res.NextAt))
 	}
 	if e.res.Young > 0 {
 		return failure.Errorf(failure.NotReady, "%s younger than the vault's minimum duration of %d days, whose rest deleting would cost; the last is old enough at %s",
@@ -261,6 +276,38 @@ func (e *emptying) remember(ctx context.Context, snap *catalog.Snapshot, a colds
 	return e.o.Catalog.PutArchive(ctx, catalog.ArchiveRecord{Vault: e.o.Vault, Archive: a, UploadedAt: snap.Made})
 }
 
+// approve tells of what deleting will be charged for.
+func (e *emptying) approve(ctx context.Context) error {
+	if e.o.FreeAge <= e.o.MinAge || e.o.Early == nil {
+		return nil
+	}
+	n := 0
+	err := e.o.Catalog.FindArchives(ctx, e.o.Vault, alive, func(r catalog.ArchiveRecord) error {
+		if at := since(r); e.o.Now().Before(at.Add(e.o.FreeAge)) && !e.o.Now().Before(at.Add(e.o.wait())) {
+			n++
+			e.o.Early(r.Archive, at)
+		}
+		return nil
+	})
+	if err != nil || n == 0 || e.o.Approve == nil {
+		return err
+	}
+	return e.o.Approve()
+}
+
+// wait is how old an archive must be.
+func (o *EmptyOptions) wait() time.Duration { return max(o.MinAge, o.Lock) }
+
+// stays counts an archive that cannot be deleted before a time.
+func (e *emptying) stays(count *int64, until time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	*count++
+	if until.After(e.res.NextAt) {
+		e.res.NextAt = until
+	}
+}
+
 // deleteAll deletes what is old enough. Several deletions are under way at a time, and one
 // goroutine writes down what was acknowledged, as much as there is in one transaction.
 func (e *emptying) deleteAll(ctx context.Context) error {
@@ -275,10 +322,11 @@ func (e *emptying) deleteAll(ctx context.Context) error {
 	g.Go(func() error {
 		defer close(work)
 		return e.o.Catalog.FindArchives(gctx, e.o.Vault, alive, func(r catalog.ArchiveRecord) error {
-			if ok := since(r).Add(e.o.MinAge); e.o.MinAge > 0 && e.o.Now().Before(ok) {
-				e.res.Young++
-				if ok.After(e.res.NextAt) {
-					e.res.NextAt = ok
+			if ok := since(r).Add(e.o.wait()); e.o.wait() > 0 && e.o.Now().Before(ok) {
+				if e.o.Lock > 0 && e.o.Now().Before(since(r).Add(e.o.Lock)) {
+					e.stays(&e.res.Locked, ok)
+				} else {
+					e.stays(&e.res.Young, ok)
 				}
 				return nil
 			}
@@ -296,7 +344,12 @@ func (e *emptying) deleteAll(ctx context.Context) error {
 		g.Go(func() error {
 			defer workers.Done()
 			for a := range work {
-				if err := e.deleteOne(gctx, a.ID); err != nil {
+				err := e.deleteOne(gctx, a.ID)
+				if locked := (*coldstore.LockedError)(nil); errors.As(err, &locked) {
+					e.stays(&e.res.Locked, locked.Until)
+					continue
+				}
+				if err != nil {
 					return err
 				}
 				done <- a // the journal reads until all workers have ended

@@ -183,7 +183,7 @@ func (s *Store) explain(e *awsconn.Error, action, message, tail string, a awscon
 		return say("denied: these credentials may not do %s on %s; have the policy allow it (least policies: firn vault create)", action, s.arn(action))
 	case "ExpiredToken", "TokenRefreshRequired", "ExpiredTokenException":
 		return say("the AWS credentials have expired: renew them (aws sso login, or a new session token)")
-	case "InvalidAccessKeyId", "InvalidToken", "InvalidClientTokenId", "UnrecognizedClientException":
+	case "InvalidAccessKeyId", "XAdminUserNotFound", "InvalidToken", "InvalidClientTokenId", "UnrecognizedClientException":
 		return say("the AWS access key is not known: look at AWS_ACCESS_KEY_ID, AWS_SESSION_TOKEN, AWS_PROFILE and ~/.aws/credentials")
 	case "SignatureDoesNotMatch", "RequestTimeTooSkewed", "RequestExpired", "InvalidSignature":
 		return say("the signature was refused: the secret access key is wrong, or this machine's clock is")
@@ -197,6 +197,9 @@ func (s *Store) explain(e *awsconn.Error, action, message, tail string, a awscon
 	case "PreconditionFailed":
 		return kind(coldstore.ErrExists)
 	case "EntityTooSmall", "EntityTooLarge", "InvalidPart", "InvalidPartOrder", "MalformedXML", "InvalidArgument", "InvalidRequest", "KeyTooLongError", "InvalidDigest", "InvalidRange":
+		if s.l.lock != "" && strings.Contains(strings.ReplaceAll(message, " ", ""), "missingObjectLockConfiguration") {
+			say("bucket %s has no Object Lock, and what is stored is to be locked: turn it on (it needs versions), or take lock= out of the URL and object-lock from the set", s.l.bucket)
+		}
 		return kind(coldstore.ErrInvalid)
 	case "InvalidStorageClass":
 		say("the endpoint does not know storage class %s: name one that it knows (class=STANDARD)", s.l.class)

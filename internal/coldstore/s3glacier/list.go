@@ -195,8 +195,8 @@ func (s *Store) deleteVersion(ctx context.Context, archive, version string) erro
 		if errors.Is(err, coldstore.ErrNotFound) {
 			return nil
 		}
-		if codeOf(err) == "AccessDenied" && s.l.lock != "" {
-			err = fmt.Errorf("it may be locked (lock=%s, %d days from its upload on): %w", s.l.lock, s.l.lockDays, err)
+		if codeOf(err) == "AccessDenied" {
+			return s.maybeLocked(ctx, archive, version, err)
 		}
 		return err
 	}
@@ -204,6 +204,21 @@ func (s *Store) deleteVersion(ctx context.Context, archive, version string) erro
 		return errHidden
 	}
 	return nil
+}
+
+// maybeLocked finds out whether a lock is why a deletion was refused, as far as these credentials may look.
+func (s *Store) maybeLocked(ctx context.Context, archive, version string, err error) error {
+	h, herr := s.c.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &s.l.bucket, Key: s.key(archive), VersionId: optional(version), RequestPayer: s.payer()})
+	if herr == nil {
+		if until := moment(h.ObjectLockRetainUntilDate); until.After(s.o.Now()) {
+			return &coldstore.LockedError{Until: until, Err: err}
+		}
+		return err
+	}
+	if s.l.lock != "" {
+		return fmt.Errorf("it may be locked (lock=%s, %d days from its upload on): %w", s.l.lock, s.l.lockDays, err)
+	}
+	return err
 }
 
 // versions are the ids of all versions of an archive, and then of the markers over them, the newest first; none where there

@@ -84,6 +84,7 @@ var (
 	_ coldstore.Stater        = (*Store)(nil)
 	_ coldstore.Regioner      = (*Store)(nil)
 	_ coldstore.ReadyTeller   = (*Store)(nil)
+	_ coldstore.Retainer      = (*Store)(nil)
 )
 
 // Open opens a vault whose bucket exists; coldstore.ErrNotFound: it does not. It asks the
@@ -161,7 +162,21 @@ func (s *Store) knock(ctx context.Context) (region string, err error) {
 func Create(ctx context.Context, url string, o Options) (*Store, error) { return Open(ctx, url, o) }
 
 // Traits are the rules of the class that data are in.
-func (s *Store) Traits() coldstore.Traits { return traitsOf(s.l.class) }
+func (s *Store) Traits() coldstore.Traits {
+	t := traitsOf(s.l.class)
+	t.MinDays, t.LockDays = s.l.minDays(), s.l.lockDays
+	return t
+}
+
+// Retaining is the vault with another lock than its URL says, or with one.
+func (s *Store) Retaining(r coldstore.Retention) coldstore.Store {
+	l := s.l
+	l.lock, l.lockDays = types.ObjectLockModeGovernance, r.Days
+	if r.Compliance {
+		l.lock = types.ObjectLockModeCompliance
+	}
+	return &Store{c: s.c, l: l, o: s.o, region: s.region, signed: s.signed}
+}
 
 // growth is what of the Traits says how parts lie.
 func growth() coldstore.Traits { return coldstore.Traits{GrowEvery: growEvery, MaxPart: maxPart} }

@@ -345,7 +345,26 @@ func TestLock(t *testing.T) {
 	if err := s.Delete(t.Context(), "set/a"); err == nil || !strings.Contains(err.Error(), "locked") {
 		t.Errorf("delete: %v", err)
 	}
+	locked := (*coldstore.LockedError)(nil)
+	if err := s.Delete(t.Context(), "set/a"); !errors.As(err, &locked) || !locked.Until.Equal(*h.ObjectLockRetainUntilDate) {
+		t.Errorf("delete: %v", err)
+	}
+	longer := s.Retaining(coldstore.Retention{Days: 40})
+	put(t, longer.(*s3glacier.Store), "set/b", []byte("two"))
+	key = "a/vault/set/b"
+	h, err = c.HeadObject(t.Context(), &s3.HeadObjectInput{Bucket: &bucket, Key: &key})
+	must(t, err)
+	if h.ObjectLockMode != types.ObjectLockModeGovernance || h.ObjectLockRetainUntilDate.Sub(w.clock.time()) < 39*24*time.Hour {
+		t.Errorf("%v until %v", h.ObjectLockMode, h.ObjectLockRetainUntilDate)
+	}
+	if a, b := s.Traits().LockDays, longer.Traits().LockDays; a != 30 || b != 40 {
+		t.Errorf("%d, %d", a, b)
+	}
 	w.url = unlocked
+	_, err = w.store(t).PutWhole(t.Context(), coldstore.NewArchive{Name: "c"}, []byte("x"), treehash.Sum([]byte("x")), nil)
+	if err == nil || !strings.Contains(err.Error(), "has no Object Lock") {
+		t.Errorf("where there are no locks: %v", err)
+	}
 	in, err := w.store(t).Inspect(t.Context())
 	must(t, err)
 	if len(in.Dangers) != 1 || !strings.Contains(in.Dangers[0], "no Object Lock") {

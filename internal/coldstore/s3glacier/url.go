@@ -105,6 +105,7 @@ func parseURL(s string, needBucket bool) (location, error) {
 		}
 		known, why := l.set(name, values[0])
 		if !known {
+			shown, _, _ = strings.Cut(shown, "?") // it may be a secret that somebody has put there
 			return refuse("unknown parameter %s (known: %s)", name, strings.Join(parameters(), ", "))
 		}
 		if why != "" {
@@ -236,6 +237,20 @@ func (l location) root() string {
 		return ""
 	}
 	return l.prefix + "/"
+}
+
+// minDays is the minimum storage duration of all that the vault stores: manifests have one too, where their class is another.
+func (l location) minDays() int {
+	return max(traitsOf(l.class).MinDays, traitsOf(l.metaClass).MinDays)
+}
+
+// Keeps is what the Traits of a vault's store say of how long archives stay, from its URL alone; zero where that is none.
+func Keeps(s string) (minDays, lockDays int) {
+	l, err := parseURL(s, true)
+	if err != nil {
+		return 0, 0
+	}
+	return l.minDays(), l.lockDays
 }
 
 // retain is until when what is stored at a time is locked; zero: it is not.
