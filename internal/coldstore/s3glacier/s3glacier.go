@@ -165,6 +165,10 @@ func Create(ctx context.Context, url string, o Options) (*Store, error) { return
 func (s *Store) Traits() coldstore.Traits {
 	t := traitsOf(s.l.class)
 	t.MinDays, t.LockDays = s.l.minDays(), s.l.lockDays
+	if m := traitsOf(s.l.metaClass); t.Warm && !m.Warm {
+		// Manifests are colder than data: who reads many of them must ask for all before it waits for one.
+		t.Warm, t.Tiers, t.KeepDays = false, m.Tiers, m.KeepDays
+	}
 	return t
 }
 

@@ -1,6 +1,7 @@
 package endtoend_test
 
 import (
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -91,5 +92,28 @@ func TestS3EmptyNamesFee(t *testing.T) {
 	r := c.must("vault", "empty", v, "--yes", "--force", "--allow-early-delete")
 	if !strings.Contains(r.stderr, "deleting 2 archives") || !strings.Contains(r.stderr, "before the minimum storage duration of 180 days is over costs $0.0001") {
 		t.Errorf("%s", r.stderr)
+	}
+}
+
+// Where manifests are in a class that takes hours, a recovery asks for all of them at once, whatever the class of data.
+func TestS3ColdManifests(t *testing.T) {
+	t.Parallel()
+	for _, class := range []string{"STANDARD", "DEEP_ARCHIVE"} {
+		c := newCloud(t, moto, s3proxy.Options{Classes: true})
+		noiseFile(t, c.path("src/a"), 1, 1000)
+		v := c.vaultURL("?class=" + class + "&manifest-class=DEEP_ARCHIVE")
+		for range 3 {
+			c.must("backup", "src", "--full", "--vault", v)
+		}
+		must(t, os.RemoveAll(c.path(".local/state/firn")))
+		c.exits(75, "recover", v)
+		if n := c.p.Count("RestoreObject"); n != 3 {
+			t.Errorf("%s: %d restores were asked for at first, of 3 manifests", class, n)
+		}
+		c.pass(13 * time.Hour)
+		c.must("recover", v)
+		if r := c.must("snapshots"); strings.Count(r.stdout, "full") != 3 {
+			t.Errorf("%s: %s", class, r.stdout)
+		}
 	}
 }
