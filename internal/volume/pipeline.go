@@ -83,7 +83,11 @@ func (p *pipeline) take() (*job, error) {
 	}
 	if p.jobs < p.o.Workers+spareJobs {
 		p.jobs++
-		return &job{raw: make([]byte, 0, p.o.FrameSize), done: make(chan struct{}, 1)}, nil
+		// What does not compress takes a little more than it had; a buffer that grows is copied each time.
+		return &job{
+			raw: make([]byte, 0, p.o.FrameSize), packed: make([]byte, 0, p.o.FrameSize+p.o.FrameSize/128+4<<10),
+			done: make(chan struct{}, 1),
+		}, nil
 	}
 	select {
 	case j := <-p.free:
