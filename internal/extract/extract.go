@@ -77,7 +77,10 @@ type Warning struct {
 }
 
 func (w Warning) String() string {
-	return fmt.Sprintf("%s cannot be set here (%d, the first is %s: %v)", w.Kind, w.Count, w.Path, w.Err)
+	if w.Count > 1 {
+		return fmt.Sprintf("%s cannot be set here (%d, the first is %s: %v)", w.Kind, w.Count, w.Path, w.Err)
+	}
+	return fmt.Sprintf("%s cannot be set here (the first is %s: %v)", w.Kind, w.Path, w.Err)
 }
 
 // unfinished is the mode of a directory that this package made and has not

@@ -300,8 +300,6 @@ func (r *run) failed(path string, err error) error {
 	switch {
 	case extract.Fatal(err):
 		return fmt.Errorf("restore to %s: %w", r.o.To, err)
-	case errors.Is(err, extract.ErrUnsupported):
-		return nil // there was a warning
 	case errors.Is(err, extract.ErrExists), errors.Is(err, extract.ErrBlocked):
 		kind = Taken
 	}
