@@ -74,6 +74,9 @@ func New(o Options) (*Webhook, error) {
 	if o.Sleep == nil {
 		o.Sleep = sleep
 	}
+	client := *o.Client
+	client.Transport = direct{client.Transport}
+	o.Client = &client
 	return &Webhook{o, u}, nil
 }
 
@@ -96,6 +99,22 @@ func (w *Webhook) Notify(ctx context.Context, e notify.Event) error {
 			return err
 		}
 	}
+}
+
+// direct makes a redirect the answer. One that is followed gives the secret URL away in the Referer header, turns the POST into a
+// GET whose 200 means nothing, and shows the URL in the error when the address it leads to is not one.
+type direct struct{ under http.RoundTripper }
+
+func (d direct) RoundTrip(req *http.Request) (*http.Response, error) {
+	under := d.under
+	if under == nil {
+		under = http.DefaultTransport
+	}
+	res, err := under.RoundTrip(req)
+	if err == nil && res.StatusCode/100 == 3 {
+		res.Header.Del("Location") // without it http.Client answers as it is
+	}
+	return res, err
 }
 
 func (w *Webhook) message(e notify.Event) (to, kind string, body []byte, err error) {
@@ -136,6 +155,9 @@ func (w *Webhook) post(ctx context.Context, to, kind string, body []byte) (again
 	_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, answerLimit)) // so that the connection can be used again
 	if res.StatusCode/100 == 2 {
 		return false, nil
+	}
+	if res.StatusCode/100 == 3 {
+		return false, fmt.Errorf("the answer is %d %s, which is not followed: give the URL it leads to", res.StatusCode, http.StatusText(res.StatusCode))
 	}
 	return res.StatusCode/100 == 5 || res.StatusCode == http.StatusTooManyRequests, fmt.Errorf("the answer is %d %s",
 		res.StatusCode, http.StatusText(res.StatusCode))

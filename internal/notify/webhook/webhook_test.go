@@ -131,3 +131,24 @@ func TestSecret(t *testing.T) {
 		}
 	}
 }
+
+// A redirect is not followed: it would show the secret URL to another host, and a GET of its target tells nobody.
+func TestRedirects(t *testing.T) {
+	t.Parallel()
+	for code, to := range map[int]string{301: "/landing", 302: "http://[s3cr3t", 303: "/landing", 307: "ftp://x/s3cr3t", 308: "/landing"} {
+		asked := 0
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			asked++
+			if r.Header.Get("Referer") != "" || r.URL.Path != "/s3cr3t" {
+				t.Errorf("%d: asked for %s, come from %s", code, r.URL, r.Header.Get("Referer"))
+			}
+			w.Header().Set("Location", to)
+			w.WriteHeader(code)
+		}))
+		err := open(t, Options{URL: s.URL + "/s3cr3t"}).Notify(t.Context(), event(notify.Success))
+		s.Close()
+		if err == nil || strings.Contains(err.Error(), "s3cr3t") || !strings.Contains(err.Error(), "not followed") || asked != 1 {
+			t.Errorf("%d to %s: asked %d times, %v", code, to, asked, err)
+		}
+	}
+}
