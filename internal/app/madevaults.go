@@ -7,6 +7,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/internal/coldstore"
@@ -20,15 +21,34 @@ import (
 // removed when nothing of Firn's is in them any more. Only what Firn made by itself does it remove by itself.
 
 // vaultOf is the URL, in the one form, of a configured vault now.
-func (a *App) vaultOf(v *config.Vault) (string, error) {
+func (a *App) vaultOf(v *config.Vault) (string, error) { return a.vaultAt(v, a.Now()) }
+
+// vaultAt is vaultOf at another time.
+func (a *App) vaultAt(v *config.Vault, at time.Time) (string, error) {
 	if !v.IsTemplate() {
 		return v.URL, nil
 	}
-	url, err := canonicalURL(v.URLAt(a.Now()))
+	url, err := canonicalURL(v.URLAt(at.In(a.Now().Location())))
 	if err != nil {
 		return "", failure.Wrap(failure.Usage, fmt.Errorf("vault %s: %w", v.Name, err))
 	}
 	return url, nil
+}
+
+// vaultThen puts a target whose vault is a template into the vault of a time.
+func (a *App) vaultThen(t *Target, at time.Time) error {
+	if t.Config == nil {
+		return nil
+	}
+	v := a.Config.Vaults[t.Config.Vault]
+	if v == nil || !v.IsTemplate() {
+		return nil
+	}
+	url, err := a.vaultAt(v, at)
+	if err == nil {
+		t.Set.Vault = url
+	}
+	return err
 }
 
 // KeepVault lets an interrupted attempt of a set whose vault is a template go on in the vault that it was begun in,

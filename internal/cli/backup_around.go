@@ -28,8 +28,14 @@ func (c *command) backupSet(ctx context.Context, a *app.App, t app.Target, f bac
 	c.tellOutside(ctx, a, notify.Event{Kind: notify.Started, Set: t.Set.Name, At: begun})
 	c.lastRun = lastRun{}
 	err := c.backupHooked(ctx, a, t, f)
+	if cause := context.Cause(ctx); cause != nil && failure.KindOf(cause) == failure.Locked {
+		ctx = context.WithoutCancel(ctx) // the set was lost to another run, and nobody knows
+	}
 	if ctx.Err() != nil {
 		return err // whoever has interrupted it knows
+	}
+	if c.lastRun.id == "" && failure.KindOf(err) == failure.Locked {
+		return err // nothing was begun, and the run that holds the set tells how it went
 	}
 	e := notify.Event{
 		Kind: app.EventOf(err), Set: t.Set.Name, Run: c.lastRun.id, At: a.Now(), Code: codeOf(err),

@@ -12,6 +12,7 @@ import (
 
 	"github.com/firn-backup/firn/internal/app"
 	"github.com/firn-backup/firn/internal/config"
+	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/notify"
 	"github.com/firn-backup/firn/internal/progress"
 	"github.com/firn-backup/firn/internal/snapshot"
@@ -57,49 +58,93 @@ func (c *command) run(cmd *cobra.Command, names []string) error {
 	if len(names) == 0 {
 		names = slices.Sorted(maps.Keys(a.Config.Sets))
 	}
-	all, err := planned(ctx, a, names)
-	if err != nil {
-		return err
-	}
 	var errs []error
 	var done []string
-	for _, p := range all {
+	held := map[string]bool{} // by other runs
+	for _, name := range names {
 		if ctx.Err() != nil {
 			break
 		}
-		if p.Decision.Due && p.Config.KindOf() == config.KindStream {
-			continue // it is whoever feeds it that knows
-		}
-		if !p.Decision.Due && p.Config.KeepLocal > 0 && !p.New {
-			errs = append(errs, c.nightly(ctx, a, p.Target))
-		}
-		if !p.Decision.Due {
-			errs = append(errs, c.pruneExpired(ctx, a, &p))
-			continue
-		}
-		c.talk("%s is due: %s", clean(p.Set.Name), p.Decision.Reason)
-		err := c.backupSet(ctx, a, p.Target, backupFlags{full: p.Decision.Kind == snapshot.Full})
+		ran, err := c.runSet(ctx, a, name)
+		err = ofSet(name, err)
+		errs = append(errs, err)
+		held[name] = failure.KindOf(err) == failure.Locked
 		state := "done"
 		if err != nil {
-			err = fmt.Errorf("set %s: %w", p.Set.Name, err)
 			state = fmt.Sprintf("exit code %d", codeOf(err))
 		}
-		errs = append(errs, err)
-		done = append(done, p.Set.Name+": "+state)
+		if ran {
+			done = append(done, name+": "+state)
+		}
 	}
+	all := planned(ctx, a, names)
 	if ctx.Err() == nil {
-		errs = append(errs, c.tellOverdue(ctx, a, names), c.retireVaults(ctx, a))
+		errs = append(errs, c.tellOverdue(ctx, a, all, held), c.retireVaults(ctx, a))
 	}
 	c.tell(progress.Event{Kind: progress.Summary, Text: runSummary(all, done, c), Data: jsonRunAll{Due: len(done), Sets: append([]string{}, done...)}})
 	return c.together(errs)
 }
 
-// planned is what sets of the config file would do now.
-func planned(ctx context.Context, a *app.App, names []string) ([]app.Planned, error) {
-	if len(names) == 0 {
-		return nil, nil
+// runSet does what is due of a set of the config file, by the time that its turn has come. ran says that a backup was begun, or failed to be.
+func (c *command) runSet(ctx context.Context, a *app.App, name string) (ran bool, err error) {
+	p, err := planOne(ctx, a, name)
+	if ctx.Err() != nil {
+		return false, err
 	}
-	return a.Plan(ctx, names, a.Now())
+	if err != nil { // it may be due, and nobody would ever hear of it
+		c.tellOutside(ctx, a, notify.Event{Kind: notify.Failure, Set: name, At: a.Now(), Code: codeOf(err), Summary: err.Error()})
+		return true, err
+	}
+	if p.Decision.Due && p.Config.KindOf() == config.KindStream {
+		return false, nil // it is whoever feeds it that knows
+	}
+	if p.Decision.Due && !p.New {
+		// Once more with the set locked: another run may just have backed it up.
+		var release func()
+		if ctx, release, err = a.LockSet(ctx, p.Set); err != nil {
+			return true, err // the one that holds it tells how it went
+		}
+		defer release()
+		if p, err = planOne(ctx, a, name); err != nil {
+			return true, err
+		}
+	}
+	if !p.Decision.Due {
+		if p.Config.KeepLocal > 0 && !p.New {
+			err = c.nightly(ctx, a, p.Target)
+		}
+		return false, errors.Join(err, c.pruneExpired(ctx, a, p))
+	}
+	c.talk("%s is due: %s", clean(name), p.Decision.Reason)
+	return true, c.backupSet(ctx, a, p.Target, backupFlags{full: p.Decision.Kind == snapshot.Full})
+}
+
+// ofSet is an error with the name of the set that it is of.
+func ofSet(name string, err error) error {
+	if err == nil || strings.HasPrefix(err.Error(), "set "+name+": ") || strings.HasPrefix(err.Error(), "set "+name+" ") {
+		return err
+	}
+	return fmt.Errorf("set %s: %w", name, err)
+}
+
+// planOne is what a set of the config file would do now.
+func planOne(ctx context.Context, a *app.App, name string) (*app.Planned, error) {
+	list, err := a.Plan(ctx, []string{name}, a.Now())
+	if err != nil {
+		return nil, err
+	}
+	return &list[0], nil
+}
+
+// planned is what sets of the config file would do now, those left out of which that cannot be said.
+func planned(ctx context.Context, a *app.App, names []string) []app.Planned {
+	var all []app.Planned
+	for _, name := range names {
+		if p, err := planOne(ctx, a, name); err == nil {
+			all = append(all, *p)
+		}
+	}
+	return all
 }
 
 // jsonRunAll is the data of the last event of firn run. docs/reference/json.md.
@@ -126,13 +171,13 @@ func runSummary(all []app.Planned, done []string, c *command) string {
 }
 
 // tellOverdue tells of sets that are overdue still, each once a day.
-func (c *command) tellOverdue(ctx context.Context, a *app.App, names []string) error {
-	all, err := planned(ctx, a, names)
-	if err != nil {
-		return err
-	}
+func (c *command) tellOverdue(ctx context.Context, a *app.App, all []app.Planned, held map[string]bool) error {
 	var errs []error
-	for _, p := range all {
+	for i := range all {
+		p := &all[i]
+		if p.Decision.Last.IsZero() && held[p.Set.Name] {
+			continue // its first backup is being made by another run
+		}
 		tell, err := a.OverdueToTell(p.Set.Name, p.Decision.Overdue)
 		errs = append(errs, err)
 		if tell {
