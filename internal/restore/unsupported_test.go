@@ -11,7 +11,7 @@ import (
 // What this user cannot make is missing, and so is a problem: a restore without it is not a whole one.
 func TestUnsupportedIsAProblem(t *testing.T) {
 	t.Parallel()
-	r := &run{o: Options{}}
+	r := &run{o: Options{Observe: silent{}}}
 	if err := r.failed("dev/sda", fmt.Errorf("create dev/sda: %w: %w", extract.ErrUnsupported, syscall.EPERM)); err != nil {
 		t.Fatal(err)
 	}
