@@ -35,8 +35,8 @@ func (a *App) vaultAt(v *config.Vault, at time.Time) (string, error) {
 	return url, nil
 }
 
-// vaultThen puts a target whose vault is a template into the vault of a time.
-func (a *App) vaultThen(t *Target, at time.Time) error {
+// vaultThen puts a target whose vault is a template into the vault of a time, or into that of its interrupted attempt.
+func (a *App) vaultThen(ctx context.Context, t *Target, at time.Time) error {
 	if t.Config == nil {
 		return nil
 	}
@@ -45,10 +45,11 @@ func (a *App) vaultThen(t *Target, at time.Time) error {
 		return nil
 	}
 	url, err := a.vaultAt(v, at)
-	if err == nil {
-		t.Set.Vault = url
+	if err != nil {
+		return err
 	}
-	return err
+	t.Set.Vault = url
+	return a.KeepVault(ctx, t)
 }
 
 // KeepVault lets an interrupted attempt of a set whose vault is a template go on in the vault that it was begun in,

@@ -59,7 +59,7 @@ func (a *App) Plan(ctx context.Context, names []string, at time.Time) ([]Planned
 	}
 	var list []Planned
 	for _, t := range targets {
-		if err := a.vaultThen(&t, at); err != nil {
+		if err := a.vaultThen(ctx, &t, at); err != nil {
 			return nil, fmt.Errorf("set %s: %w", t.Set.Name, err)
 		}
 		p, err := a.PlanSet(ctx, t, at)
