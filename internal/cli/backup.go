@@ -253,7 +253,7 @@ func (c *command) backupEnd(ctx context.Context, a *app.App, run *app.Run, t app
 		summary = err.Error()
 		run.Error("failed", "error", err)
 	}
-	c.lastRun = lastRun{run.ID, summary}
+	c.lastRun = lastRun{run.ID, summary, codeOf(err)}
 	code := 0
 	if err != nil {
 		code = exitCode(failure.KindOf(err))

@@ -37,6 +37,7 @@ func (c *command) backupSet(ctx context.Context, a *app.App, t app.Target, f bac
 	if c.lastRun.id == "" && failure.KindOf(err) == failure.Locked {
 		return err // nothing was begun, and the run that holds the set tells how it went
 	}
+	c.recordFailure(ctx, a, t.Set.Name, err)
 	e := notify.Event{
 		Kind: app.EventOf(err), Set: t.Set.Name, Run: c.lastRun.id, At: a.Now(), Code: codeOf(err),
 		Summary: c.lastRun.summary,
@@ -50,7 +51,28 @@ func (c *command) backupSet(ctx context.Context, a *app.App, t app.Target, f bac
 }
 
 // lastRun is what is told of a run after its end.
-type lastRun struct{ id, summary string }
+type lastRun struct {
+	id, summary string
+	code        int
+}
+
+// recordFailure writes down what failed around a backup's own run, before or after it: a hook, a vault that is not there. Without it
+// firn status and firn log would not know.
+func (c *command) recordFailure(ctx context.Context, a *app.App, set string, err error) {
+	code := codeOf(err)
+	if err == nil || code == c.lastRun.code || failure.KindOf(err) == failure.Usage {
+		return
+	}
+	run, rerr := a.BeginRun(ctx, "backup", set)
+	if rerr == nil {
+		run.Error("failed", "error", err)
+		rerr = run.End(ctx, code, err.Error())
+		c.lastRun = lastRun{run.ID, err.Error(), code}
+	}
+	if rerr != nil {
+		c.warn("set %s: the failure cannot be written down: %v", set, rerr)
+	}
+}
 
 func (c *command) backupHooked(ctx context.Context, a *app.App, t app.Target, f backupFlags) error {
 	hooks := t.Config.Hooks

@@ -139,7 +139,7 @@ func (s *single) close(ctx context.Context, c *command, err error, summary strin
 		summary = err.Error()
 		s.run.Error("failed", "error", err)
 	}
-	c.lastRun = lastRun{id: s.run.ID, summary: summary}
+	c.lastRun = lastRun{id: s.run.ID, summary: summary, code: codeOf(err)}
 	return s.run.End(ctx, c.codeOf(ctx, err), summary)
 }
 
