@@ -51,24 +51,24 @@ func (p *Planned) Unfinished() (catalog.Snapshot, bool) {
 }
 
 // Plan says what the sets that are named, or all of the config file and those made by paths on this machine, would do at a time.
-// Sets that are not in the config file have no schedule, and nothing of them expires.
+// Sets that are not in the config file have no schedule, and nothing of them expires. With an error comes the list of those that it is not of.
 func (a *App) Plan(ctx context.Context, names []string, at time.Time) ([]Planned, error) {
 	targets, err := a.plannedTargets(ctx, names)
-	if err != nil {
-		return nil, err
-	}
+	errs := []error{err}
 	var list []Planned
 	for _, t := range targets {
-		if err := a.vaultThen(ctx, &t, at); err != nil {
-			return nil, fmt.Errorf("set %s: %w", t.Set.Name, err)
+		err := a.vaultThen(ctx, &t, at)
+		var p Planned
+		if err == nil {
+			p, err = a.PlanSet(ctx, t, at)
 		}
-		p, err := a.PlanSet(ctx, t, at)
 		if err != nil {
-			return nil, fmt.Errorf("set %s: %w", t.Set.Name, err)
+			errs = append(errs, fmt.Errorf("set %s: %w", t.Set.Name, err))
+			continue
 		}
 		list = append(list, p)
 	}
-	return list, nil
+	return list, errors.Join(errs...)
 }
 
 // DueSets are the sets of the config file that are due at a time, by name.
@@ -171,11 +171,13 @@ func (a *App) plannedTargets(ctx context.Context, names []string) ([]Target, err
 		names = slices.Sorted(maps.Keys(a.Config.Sets))
 	}
 	var list []Target
+	var errs []error
 	for _, name := range names {
 		if s := a.Config.Sets[name]; s != nil {
 			t, err := a.configured(known, s)
 			if err != nil {
-				return nil, err
+				errs = append(errs, err)
+				continue
 			}
 			list = append(list, t)
 			continue
@@ -191,10 +193,10 @@ func (a *App) plannedTargets(ctx context.Context, names []string) ([]Target, err
 			list = append(list, a.unconfigured(set))
 		}
 	}
-	if all && len(list) == 0 {
+	if all && len(list) == 0 && len(errs) == 0 {
 		return nil, failure.Errorf(failure.NotFound, "there is no set yet, neither in the config file nor in the catalog")
 	}
-	return list, nil
+	return list, errors.Join(errs...)
 }
 
 // unconfigured is a set of the catalog. This host's set of a name in the config file is that one.

@@ -36,10 +36,10 @@ is as if it were then, and nothing had happened until then.`,
 				}
 			}
 			sets, err := a.Plan(cmd.Context(), names, at)
-			if err != nil {
+			if len(sets) == 0 && err != nil {
 				return err
 			}
-			return c.printPlans(a, sets)
+			return c.together([]error{err, c.printPlans(a, sets)})
 		},
 	}
 	cmd.Flags().StringVar(&date, "date", "", "as of that `DATE` (its end), or time")

@@ -48,10 +48,7 @@ func (c *command) prune(cmd *cobra.Command, names []string, f pruneFlags) error 
 		return err
 	}
 	sets, err := a.Plan(ctx, names, a.Now())
-	if err != nil {
-		return err
-	}
-	var errs []error
+	errs := []error{err}
 	for _, p := range sets {
 		if p.New {
 			continue // nothing of it is stored

@@ -68,9 +68,9 @@ func (c *command) status(cmd *cobra.Command, names []string) error {
 	if err != nil {
 		return err
 	}
-	sets, err := a.Plan(ctx, names, a.Now())
-	if err != nil {
-		return err
+	sets, unplanned := a.Plan(ctx, names, a.Now())
+	if len(sets) == 0 && unplanned != nil {
+		return unplanned
 	}
 	list := []jsonStatus{}
 	var wrong []string
@@ -96,7 +96,7 @@ func (c *command) status(cmd *cobra.Command, names []string) error {
 		}
 		err = failure.Errorf(failure.Failed, "%s %s attention", strings.Join(wrong, ", "), verb)
 	}
-	return err
+	return c.together([]error{unplanned, err})
 }
 
 func (c *command) printStatus(a *app.App, sets []app.Planned, list []jsonStatus) {
