@@ -19,6 +19,10 @@ const (
 // may be of a vault as it was so long before.
 const goneLag = 3 * 24 * time.Hour
 
+// clockSkew is how far ahead of this machine's clock a time may be. What is later was written down before the clock was set
+// back: how old it is nobody knows.
+const clockSkew = 24 * time.Hour
+
 // Knowledge is what presence is judged by. All times but Through are of the catalog's own clock.
 type Knowledge struct {
 	Records []catalog.ArchiveRecord // of that name, deleted ones included
@@ -34,7 +38,8 @@ type Knowledge struct {
 }
 
 func (k *Knowledge) fresh(t time.Time) bool {
-	return !t.IsZero() && k.MaxAge > 0 && k.Now.Sub(t) <= k.MaxAge
+	age := k.Now.Sub(t)
+	return !t.IsZero() && k.MaxAge > 0 && age <= k.MaxAge && age >= -clockSkew
 }
 
 // Judge says whether an archive of the name is there. Absent is said only where a young listing has none, or where the last
