@@ -48,6 +48,8 @@ type App struct {
 	o  Options
 	mu sync.Mutex
 	db *catalog.DB
+
+	reminded sync.Once // that the key is to be kept
 }
 
 // New reads the config file and finds out where things lie. It writes nothing.

@@ -33,7 +33,7 @@ var ErrNoKeyFile = errors.New("there is no key file")
 
 // EnsureKey is the key to make backups with: the key file, made on first use.
 // It asks for no passphrase: of a file under one the writer file beside it is
-// enough. As long as nobody has said that the key is kept, it says so.
+// enough. As long as nobody has said that the key is kept, it says so, once.
 func (a *App) EnsureKey() (*keyfile.Key, error) {
 	k, err := keyfile.Load(a.Paths.Key, nil)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -49,8 +49,10 @@ func (a *App) EnsureKey() (*keyfile.Key, error) {
 		return nil, failure.Errorf(failure.NoKey, "key file %s: it has no signing seed, so it can read backups and make none", a.Paths.Key)
 	}
 	if !a.KeyKept(k) {
-		a.o.Notice(fmt.Sprintf("KEEP THE KEY %s: without it nobody can read these backups, you included. "+
-			"firn key show prints it for paper; firn key kept ends this reminder", a.Paths.Key))
+		a.reminded.Do(func() { // not for each item that becomes a snapshot
+			a.o.Notice(fmt.Sprintf("KEEP THE KEY %s: without it nobody can read these backups, you included. "+
+				"firn key show prints it for paper; firn key kept ends this reminder", a.Paths.Key))
+		})
 	}
 	return k, nil
 }

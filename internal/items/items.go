@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/internal/exclude"
@@ -211,9 +212,10 @@ func (r *run) candidates() ([]Candidate, error) {
 	return list, nil
 }
 
-// left tells of a child that cannot be looked at: a link that leads nowhere is left out, anything else is a problem.
+// left tells of a child that cannot be looked at: a link that leads nowhere, or in a circle, is left out, anything else is a problem.
 func (r *run) left(full string, err error) {
-	if info, lerr := os.Lstat(full); lerr == nil && info.Mode()&fs.ModeSymlink != 0 && errors.Is(err, fs.ErrNotExist) {
+	nowhere := errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR)
+	if info, lerr := os.Lstat(full); lerr == nil && info.Mode()&fs.ModeSymlink != 0 && nowhere {
 		r.o.Observe.Notice(snapshot.Problem{Path: full, Reason: "the link leads nowhere"})
 		return
 	}
