@@ -49,7 +49,7 @@ type App struct {
 	mu sync.Mutex
 	db *catalog.DB
 
-	reminded sync.Once // that the key is to be kept
+	reminded string // the signing key of which it was said that it is to be kept
 }
 
 // New reads the config file and finds out where things lie. It writes nothing.

@@ -48,13 +48,22 @@ func (a *App) EnsureKey() (*keyfile.Key, error) {
 	if k.Signer() == nil {
 		return nil, failure.Errorf(failure.NoKey, "key file %s: it has no signing seed, so it can read backups and make none", a.Paths.Key)
 	}
-	if !a.KeyKept(k) {
-		a.reminded.Do(func() { // not for each item that becomes a snapshot
-			a.o.Notice(fmt.Sprintf("KEEP THE KEY %s: without it nobody can read these backups, you included. "+
-				"firn key show prints it for paper; firn key kept ends this reminder", a.Paths.Key))
-		})
+	if !a.KeyKept(k) && a.remind(k) {
+		a.o.Notice(fmt.Sprintf("KEEP THE KEY %s: without it nobody can read these backups, you included. "+
+			"firn key show prints it for paper; firn key kept ends this reminder", a.Paths.Key))
 	}
 	return k, nil
+}
+
+// remind says whether the reminder of a key is still to be given: once a process, and not for each item that becomes a snapshot.
+func (a *App) remind(k *keyfile.Key) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.reminded == k.SigningKey() {
+		return false
+	}
+	a.reminded = k.SigningKey()
+	return true
 }
 
 func (a *App) makeKey() (*keyfile.Key, error) {

@@ -54,7 +54,7 @@ func TestEnsureKey(t *testing.T) {
 	if err != nil || again.SigningKey() != k.SigningKey() {
 		t.Fatalf("%v, %v", again, err)
 	}
-	if len(notices) != 3 || !strings.Contains(notices[1], "KEEP THE KEY") || notices[1] != notices[2] {
+	if len(notices) != 2 || !strings.Contains(notices[1], "KEEP THE KEY") { // once a process
 		t.Errorf("%q", notices)
 	}
 	if strings.Contains(strings.Join(notices, ""), "SECRET") {
