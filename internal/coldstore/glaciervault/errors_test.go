@@ -191,14 +191,14 @@ func TestCompletionInDoubt(t *testing.T) {
 		"no id": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(201) }, true},
 	} {
 		s, _ := fake(t, c.answer)
-		s.uploads.put("u", coldstore.Upload{ID: "u", PartSize: mib})
+		s.uploads.Put("u", coldstore.Upload{ID: "u", PartSize: mib})
 		_, err := s.CompleteUpload(t.Context(), "u", 1, treehash.Sum([]byte("x")))
 		if err == nil || errors.Is(err, coldstore.ErrInDoubt) != c.doubt {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	s, _ := fake(t, hangUp)
-	s.uploads.put("u", coldstore.Upload{ID: "u", PartSize: mib})
+	s.uploads.Put("u", coldstore.Upload{ID: "u", PartSize: mib})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -209,7 +209,7 @@ func TestCompletionInDoubt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nobody.uploads.put("u", coldstore.Upload{ID: "u", PartSize: mib})
+	nobody.uploads.Put("u", coldstore.Upload{ID: "u", PartSize: mib})
 	_, err = nobody.CompleteUpload(t.Context(), "u", 1, treehash.Sum([]byte("x")))
 	if errors.Is(err, coldstore.ErrInDoubt) || !errors.Is(err, coldstore.ErrTemporary) || !strings.Contains(err.Error(), "refused") {
 		t.Errorf("nobody listens: %v", err)
@@ -217,7 +217,7 @@ func TestCompletionInDoubt(t *testing.T) {
 	// Given up in the middle: both are to be seen.
 	ctx, cancel := context.WithCancel(t.Context())
 	s, _ = fake(t, func(_ http.ResponseWriter, r *http.Request) { cancel(); <-r.Context().Done() })
-	s.uploads.put("u", coldstore.Upload{ID: "u", PartSize: mib})
+	s.uploads.Put("u", coldstore.Upload{ID: "u", PartSize: mib})
 	_, err = s.CompleteUpload(ctx, "u", 1, treehash.Sum([]byte("x")))
 	if !errors.Is(err, context.Canceled) || !errors.Is(err, coldstore.ErrInDoubt) {
 		t.Errorf("canceled: %v", err)
@@ -312,7 +312,7 @@ func TestAnswersAreCompared(t *testing.T) {
 	if err := s.PutPart(t.Context(), "u", 0, data, treehash.Sum(data)); !errors.Is(err, coldstore.ErrIntegrity) {
 		t.Errorf("PutPart: %v", err)
 	}
-	s.uploads.put("u", coldstore.Upload{ID: "u", PartSize: mib})
+	s.uploads.Put("u", coldstore.Upload{ID: "u", PartSize: mib})
 	if _, err := s.CompleteUpload(t.Context(), "u", 9, treehash.Sum(data)); !errors.Is(err, coldstore.ErrIntegrity) {
 		t.Errorf("CompleteUpload: %v", err)
 	}

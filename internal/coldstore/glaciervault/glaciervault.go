@@ -84,8 +84,8 @@ type Store struct {
 	vault string
 	topic string
 
-	uploads  memory[coldstore.Upload]  // begun by this process
-	finished memory[coldstore.Archive] // completed by this process, by upload
+	uploads  awsconn.Memory[coldstore.Upload]  // begun by this process
+	finished awsconn.Memory[coldstore.Archive] // completed by this process, by upload
 	jobs     jobCache
 	asking   [32]sync.Mutex // by archive, so that two goroutines do not begin two jobs for one
 }
@@ -226,39 +226,4 @@ func optional(s string) *string {
 		return nil
 	}
 	return &s
-}
-
-// memory remembers things by id, the newest few thousand. It is safe for concurrent use.
-type memory[T any] struct {
-	mu    sync.Mutex
-	m     map[string]T
-	order []string
-}
-
-const memorySize = 4096
-
-func (m *memory[T]) put(id string, v T) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.m == nil {
-		m.m = map[string]T{}
-	}
-	if _, is := m.m[id]; !is {
-		m.order = append(m.order, id)
-	}
-	m.m[id] = v
-	if len(m.order) > memorySize {
-		drop := len(m.order) - memorySize/2
-		for _, old := range m.order[:drop] {
-			delete(m.m, old)
-		}
-		m.order = append([]string(nil), m.order[drop:]...)
-	}
-}
-
-func (m *memory[T]) get(id string) (T, bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	v, ok := m.m[id]
-	return v, ok
 }

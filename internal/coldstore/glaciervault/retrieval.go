@@ -304,15 +304,14 @@ func sameSpan(header string, first, size int64) bool {
 
 // body reads exactly what was asked for.
 type body struct {
-	rc   io.ReadCloser
-	left int64
+	*awsconn.Download
 	sum  *treehash.Hasher // nil: nothing to check against
 	want string
 	err  error
 }
 
 func newBody(rc io.ReadCloser, size int64, want string) *body {
-	b := &body{rc: rc, left: size, want: want}
+	b := &body{Download: awsconn.NewDownload(rc, size), want: want}
 	if want != "" {
 		b.sum = treehash.New()
 	}
@@ -323,34 +322,15 @@ func (b *body) Read(p []byte) (int, error) {
 	if b.err != nil {
 		return 0, b.err
 	}
-	if len(p) == 0 {
-		return 0, nil
-	}
-	if b.left == 0 {
-		b.err = io.EOF
-		if b.sum != nil {
-			if got := b.sum.Sum().String(); !strings.EqualFold(got, b.want) {
-				b.err = fmt.Errorf("the bytes have tree hash %s, and the service says %s: %w", got, awsconn.OneLine(b.want), coldstore.ErrIntegrity)
-			}
-		}
-		return 0, b.err
-	}
-	n, err := b.rc.Read(p[:min(int64(len(p)), b.left)])
-	b.left -= int64(n)
+	n, err := b.Download.Read(p)
 	if b.sum != nil {
 		b.sum.Write(p[:n])
+		if errors.Is(err, io.EOF) { // all of it came
+			if got := b.sum.Sum().String(); !strings.EqualFold(got, b.want) {
+				err = fmt.Errorf("the bytes have tree hash %s, and the service says %s: %w", got, awsconn.OneLine(b.want), coldstore.ErrIntegrity)
+			}
+		}
 	}
-	switch {
-	case err == nil || b.left == 0:
-		return n, nil
-	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-		b.err = fmt.Errorf("%d bytes are missing: %w", b.left, io.ErrUnexpectedEOF)
-	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
-		b.err = err
-	default:
-		b.err = &awsconn.Error{Text: "the connection broke: " + awsconn.OneLine(awsconn.RootText(err)), Kinds: []error{coldstore.ErrTemporary, err}}
-	}
-	return n, b.err
+	b.err = err
+	return n, err
 }
-
-func (b *body) Close() error { return b.rc.Close() }

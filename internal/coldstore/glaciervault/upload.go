@@ -40,7 +40,7 @@ func (s *Store) CreateUpload(ctx context.Context, a coldstore.NewArchive, partSi
 	if told, err := s.upload(ctx, id); err == nil {
 		u.Created = told.Created
 	}
-	s.uploads.put(id, u)
+	s.uploads.Put(id, u)
 	return u, nil
 }
 
@@ -155,7 +155,7 @@ func (s *Store) checkPart(uploadID string, off, size int64) error {
 		return fmt.Errorf("no upload has such an id: %w", coldstore.ErrNotFound)
 	}
 	partSize := int64(maxPart)
-	u, known := s.uploads.get(uploadID)
+	u, known := s.uploads.Get(uploadID)
 	if known {
 		partSize = u.PartSize
 	}
@@ -242,7 +242,7 @@ func (s *Store) complete(ctx context.Context, uploadID string, size int64, hash 
 	case size < 1 || size > maxArchive:
 		return none, fmt.Errorf("an archive has 1 to %d bytes, and not %d: %w", int64(maxArchive), size, coldstore.ErrInvalid)
 	}
-	u, known := s.uploads.get(uploadID)
+	u, known := s.uploads.Get(uploadID)
 	if !known {
 		var err error
 		u, err = s.upload(ctx, uploadID)
@@ -265,11 +265,11 @@ func (s *Store) complete(ctx context.Context, uploadID string, size int64, hash 
 	if got := text(out.Checksum); got != "" && !strings.EqualFold(got, digits) {
 		return none, fmt.Errorf("archive %s has tree hash %q, and %s was sent: %w", id, awsconn.OneLine(got), digits, coldstore.ErrIntegrity)
 	}
-	if before, is := s.finished.get(uploadID); is && before.ID == id {
+	if before, is := s.finished.Get(uploadID); is && before.ID == id {
 		return before, nil
 	}
 	a := coldstore.Archive{ID: id, Description: u.Description, Size: size, TreeHash: hash, Created: s.o.Now().UTC()}
-	s.finished.put(uploadID, a)
+	s.finished.Put(uploadID, a)
 	return a, nil
 }
 

@@ -36,7 +36,7 @@ func (s *Store) complete(ctx context.Context, id string, size int64, hash treeha
 	if size < 1 || size > maxArchive {
 		return none, fmt.Errorf("an archive has 1 to %d bytes, and not %d: %w", int64(maxArchive), size, coldstore.ErrInvalid)
 	}
-	if _, is := s.finished.get(id); is {
+	if _, is := s.finished.Get(id); is {
 		return s.settle(ctx, id, name, size, hash)
 	}
 	u, have, err := s.inventory(ctx, id, name, native)
@@ -79,7 +79,7 @@ func (s *Store) complete(ctx context.Context, id string, size int64, hash treeha
 
 // end forgets an upload's parts, and remembers what it became.
 func (s *Store) end(id string, u *upload, a coldstore.Archive) {
-	s.finished.put(id, a)
+	s.finished.Put(id, a)
 	if u != nil {
 		u.mu.Lock()
 		u.ended, u.parts = true, nil
@@ -90,7 +90,7 @@ func (s *Store) end(id string, u *upload, a coldstore.Archive) {
 
 // inventory is what parts there are: as this process put them, if it put all, else as the service lists them.
 func (s *Store) inventory(ctx context.Context, id, name, native string) (*upload, map[int32]part, error) {
-	u, ok := s.uploads.get(id)
+	u, ok := s.uploads.Get(id)
 	if ok && u.mine {
 		u.mu.Lock()
 		defer u.mu.Unlock()
@@ -175,14 +175,14 @@ func (s *Store) settle(ctx context.Context, id, name string, size int64, hash tr
 	if o.size != size {
 		return coldstore.Archive{}, fmt.Errorf("archive %s is there with %d bytes, and not %d: %w", name, o.size, size, coldstore.ErrExists)
 	}
-	if a, is := s.finished.get(id); is {
+	if a, is := s.finished.Get(id); is {
 		if a.TreeHash != hash {
 			return coldstore.Archive{}, fmt.Errorf("archive %s has tree hash %s, and not %s: %w", name, a.TreeHash, hash, coldstore.ErrIntegrity)
 		}
 		return a, nil
 	}
 	a := coldstore.Archive{ID: name, Size: size, TreeHash: hash, Created: o.modified}
-	u, ok := s.uploads.get(id)
+	u, ok := s.uploads.Get(id)
 	if ok {
 		a.Description = u.Description
 	}

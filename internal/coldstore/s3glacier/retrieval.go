@@ -266,7 +266,7 @@ func (s *Store) read(ctx context.Context, r coldstore.Retrieval, off, size int64
 		_ = out.Body.Close() // nothing of it is wanted
 		return nil, fmt.Errorf("asked for %d bytes at %d, the service answered with %d, range %q", size, off, got, awsconn.OneLine(text(out.ContentRange)))
 	}
-	return &body{rc: out.Body, left: size}, nil
+	return awsconn.NewDownload(out.Body, size), nil
 }
 
 // notRead finds out why an archive is not to be read.
@@ -293,38 +293,3 @@ func sameSpan(header string, first, size int64) bool {
 	span, _, _ = strings.Cut(span, "/")
 	return ok && span == fmt.Sprintf("%d-%d", first, first+size-1)
 }
-
-// body reads exactly what was asked for.
-type body struct {
-	rc   io.ReadCloser
-	left int64
-	err  error
-}
-
-func (b *body) Read(p []byte) (int, error) {
-	if b.err != nil {
-		return 0, b.err
-	}
-	if len(p) == 0 {
-		return 0, nil
-	}
-	if b.left == 0 {
-		b.err = io.EOF
-		return 0, b.err
-	}
-	n, err := b.rc.Read(p[:min(int64(len(p)), b.left)])
-	b.left -= int64(n)
-	switch {
-	case err == nil || b.left == 0:
-		return n, nil
-	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-		b.err = fmt.Errorf("%d bytes are missing: %w", b.left, io.ErrUnexpectedEOF)
-	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
-		b.err = err
-	default:
-		b.err = &awsconn.Error{Text: "the connection broke: " + awsconn.OneLine(awsconn.RootText(err)), Kinds: []error{coldstore.ErrTemporary, err}}
-	}
-	return n, b.err
-}
-
-func (b *body) Close() error { return b.rc.Close() }

@@ -66,12 +66,12 @@ type Store struct {
 	// signed says that bodies are hashed for the signature: on connections that are not encrypted.
 	signed bool
 
-	uploads  memory[*upload]           // begun or learnt by this process
-	finished memory[coldstore.Archive] // completed by this process, by upload
+	uploads  awsconn.Memory[*upload]           // begun or learnt by this process
+	finished awsconn.Memory[coldstore.Archive] // completed by this process, by upload
 	status   statusCache
-	lists    atomic.Int32     // whether listings tell of restores: restoresUnknown, …
-	asking   [32]sync.Mutex   // by archive, so that two goroutines do not ask for one
-	lost     memory[struct{}] // names of which a PUT's answer was lost
+	lists    atomic.Int32             // whether listings tell of restores: restoresUnknown, …
+	asking   [32]sync.Mutex           // by archive, so that two goroutines do not ask for one
+	lost     awsconn.Memory[struct{}] // names of which a PUT's answer was lost
 }
 
 var (
@@ -280,46 +280,4 @@ func moment(p *time.Time) time.Time {
 		return time.Time{}
 	}
 	return p.UTC()
-}
-
-// memory remembers things by id, the newest few thousand. It is safe for concurrent use.
-type memory[T any] struct {
-	mu    sync.Mutex
-	m     map[string]T
-	order []string
-}
-
-const memorySize = 4096
-
-func (m *memory[T]) put(id string, v T) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.m == nil {
-		m.m = map[string]T{}
-	}
-	if _, is := m.m[id]; !is {
-		m.order = append(m.order, id)
-	}
-	m.m[id] = v
-	if len(m.order) > memorySize {
-		drop := len(m.order) - memorySize/2
-		for _, old := range m.order[:drop] {
-			delete(m.m, old)
-		}
-		m.order = append([]string(nil), m.order[drop:]...)
-	}
-}
-
-func (m *memory[T]) get(id string) (T, bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	v, ok := m.m[id]
-	return v, ok
-}
-
-// forget drops one; its place in the order goes with time.
-func (m *memory[T]) forget(id string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.m, id)
 }

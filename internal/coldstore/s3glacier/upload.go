@@ -94,7 +94,7 @@ func (s *Store) CreateUpload(ctx context.Context, a coldstore.NewArchive, partSi
 	id := uploadID(name, *out.UploadId)
 	a.Name = name
 	u := coldstore.Upload{ID: id, PartSize: partSize, NewArchive: a, Created: now}
-	s.uploads.put(id, &upload{Upload: u, mine: true, parts: map[int32]part{}})
+	s.uploads.Put(id, &upload{Upload: u, mine: true, parts: map[int32]part{}})
 	return u, nil
 }
 
@@ -129,8 +129,8 @@ func nameOf(a coldstore.NewArchive) string {
 
 // LearnUpload tells of an upload that another process began.
 func (s *Store) LearnUpload(u coldstore.Upload) {
-	if _, is := s.uploads.get(u.ID); !is && u.PartSize > 0 {
-		s.uploads.put(u.ID, &upload{Upload: u, parts: map[int32]part{}})
+	if _, is := s.uploads.Get(u.ID); !is && u.PartSize > 0 {
+		s.uploads.Put(u.ID, &upload{Upload: u, parts: map[int32]part{}})
 	}
 }
 
@@ -207,7 +207,7 @@ func (s *Store) known(ctx context.Context, id string) (u *upload, name, native s
 	if err != nil {
 		return nil, name, native, err
 	}
-	u, ok := s.uploads.get(id)
+	u, ok := s.uploads.Get(id)
 	if ok {
 		u.mu.Lock()
 		ended := u.ended
@@ -284,7 +284,7 @@ func (s *Store) ListParts(ctx context.Context, id string) ([]coldstore.Part, err
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	partSize := int64(0)
-	if u, ok := s.uploads.get(id); ok {
+	if u, ok := s.uploads.Get(id); ok {
 		partSize = u.PartSize
 		s.recall(u, have)
 	} else if len(have) > 0 {
@@ -373,7 +373,7 @@ func (s *Store) AbortUpload(ctx context.Context, id string) error {
 			return fmt.Errorf("%s: %w", what, err)
 		}
 	}
-	s.uploads.forget(id)
+	s.uploads.Forget(id)
 	return nil
 }
 
@@ -394,7 +394,7 @@ func (s *Store) ListUploads(ctx context.Context, fn func(coldstore.Upload) error
 			}
 			u := coldstore.Upload{ID: uploadID(name, text(e.UploadId)), Created: moment(e.Initiated)}
 			u.Name = name
-			if mine, ok := s.uploads.get(u.ID); ok {
+			if mine, ok := s.uploads.Get(u.ID); ok {
 				u = mine.Upload
 			}
 			if err := fn(u); err != nil {

@@ -82,7 +82,7 @@ func md5Text(data []byte) *string {
 func (s *Store) notPut(ctx context.Context, name string, data []byte, err error) (object, error) {
 	var e *awsconn.Error
 	if errors.As(err, &e) && e.Lost {
-		s.lost.put(name, struct{}{})
+		s.lost.Put(name, struct{}{})
 		return object{}, &awsconn.Error{Text: e.Text, Code: e.Code, Kinds: append([]error{coldstore.ErrInDoubt}, e.Kinds...), Lost: true}
 	}
 	if !errors.Is(err, coldstore.ErrExists) {
@@ -96,7 +96,7 @@ func (s *Store) notPut(ctx context.Context, name string, data []byte, err error)
 		return o, ferr
 	}
 	sum := md5.Sum(data)
-	_, lost := s.lost.get(name)
+	_, lost := s.lost.Get(name)
 	switch etag := strings.Trim(o.etag, `"`); {
 	case o.size == int64(len(data)) && etag == hex.EncodeToString(sum[:]):
 		return o, nil
