@@ -15,6 +15,7 @@ import (
 	_ "modernc.org/sqlite"
 
 	"github.com/firn-backup/firn/internal/glacierserver"
+	"github.com/firn-backup/firn/test/s3server"
 )
 
 func TestMain(m *testing.M) {
@@ -38,7 +39,7 @@ func (w withServers) Run() int {
 // TestScript runs every script of testdata/script against the real program,
 // each with a home of its own. $HOME is $WORK/home. `exits N command…` demands
 // an exit code; `glacier` starts a service that speaks Amazon Glacier's API; `sqlite FILE SCRIPT` runs
-// SQL on a database, as other programs leave one; `archives` touches a vault behind Firn's back. Some run once more on vaults in S3.
+// SQL on a database, as other programs leave one; `sns` starts a server of SNS; `archives` touches a vault behind Firn's back. Some run once more on vaults in S3.
 func TestScript(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, params())
@@ -48,6 +49,13 @@ func params() testscript.Params {
 	return testscript.Params{
 		Dir: filepath.Join("testdata", "script"),
 		Condition: func(cond string) (bool, error) {
+			if cond == "sns" {
+				_, err := moto()
+				if errors.Is(err, s3server.ErrMissing) && os.Getenv("FIRN_MUST_RUN") == "" {
+					return false, nil
+				}
+				return true, err
+			}
 			return false, known(cond)
 		},
 		Setup: func(e *testscript.Env) error {
@@ -69,7 +77,7 @@ func params() testscript.Params {
 			e.Setenv("PATH", bin+string(filepath.ListSeparator)+e.Getenv("PATH"))
 			return os.MkdirAll(home, 0o700)
 		},
-		Cmds:                map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits, "glacier": glacier, "sqlite": sqlite, "archives": archives},
+		Cmds:                map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits, "glacier": glacier, "sns": sns, "sqlite": sqlite, "archives": archives},
 		RequireExplicitExec: false,
 		RequireUniqueNames:  true,
 	}
@@ -103,6 +111,16 @@ func glacier(ts *testscript.TestScript, neg bool, args []string) {
 	} {
 		ts.Setenv(k, v)
 	}
+}
+
+// sns starts moto, for all scripts one, and points the AWS SDK's environment at its SNS. Scripts that share a region share topics.
+func sns(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 0 {
+		ts.Fatalf("usage: sns")
+	}
+	server, err := moto()
+	ts.Check(err)
+	ts.Setenv("AWS_ENDPOINT_URL_SNS", server.URL)
 }
 
 // exits runs a command that must end with the given code: exits 64 firn frob.

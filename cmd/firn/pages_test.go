@@ -13,11 +13,12 @@ import (
 
 	"github.com/firn-backup/firn/internal/glacierserver"
 	"github.com/firn-backup/firn/internal/mustrun"
+	"github.com/firn-backup/firn/test/s3server"
 )
 
 // TestComingFrom runs the pages of docs/coming-from: of every table with a column "Firn" the commands in it, from
 // top to bottom, after what the page's comment "setup" has. A command that is followed by "(exit N)" must exit
-// with that; all others with 0. Pages whose first line names programs in a comment "needs" need these.
+// with that; all others with 0. Pages whose first line names programs in a comment "needs" need these; moto is a server of SNS.
 func TestComingFrom(t *testing.T) {
 	t.Parallel()
 	pages, err := filepath.Glob("../../docs/coming-from/*.md")
@@ -37,16 +38,28 @@ func TestComingFrom(t *testing.T) {
 }
 
 func runPage(t *testing.T, text string) {
+	sns := "AWS_ENDPOINT_URL_SNS=http://127.0.0.1:9" // nobody
 	if m := regexp.MustCompile(`(?m)^<!-- needs (.*) -->$`).FindStringSubmatch(text); m != nil {
 		for _, p := range strings.Fields(m[1]) {
-			mustrun.Tool(t, p)
+			if p != "moto" {
+				mustrun.Tool(t, p)
+				continue
+			}
+			server, err := moto()
+			if errors.Is(err, s3server.ErrMissing) {
+				mustrun.Skip(t, err.Error())
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			sns = "AWS_ENDPOINT_URL_SNS=" + server.URL
 		}
 	}
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := append(os.Environ(), "HOME="+dir, "PATH="+filepath.Join(dir, "bin")+":"+os.Getenv("PATH"), "TZ=UTC", "LC_ALL=C.UTF-8", "XDG_CONFIG_HOME=", "XDG_STATE_HOME=", "XDG_DATA_HOME=", "XDG_CACHE_HOME=",
+	env := append(os.Environ(), sns, "HOME="+dir, "PATH="+filepath.Join(dir, "bin")+":"+os.Getenv("PATH"), "TZ=UTC", "LC_ALL=C.UTF-8", "XDG_CONFIG_HOME=", "XDG_STATE_HOME=", "XDG_DATA_HOME=", "XDG_CACHE_HOME=",
 		"AWS_ENDPOINT_URL_GLACIER="+pageServer(t, dir), "AWS_ACCESS_KEY_ID=AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY=secret",
 		"AWS_EC2_METADATA_DISABLED=true", "AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null")
 	sh := func(script string, want int) {

@@ -302,9 +302,50 @@ func cmdConfig(file string, region *string, f *Found) error {
 	}
 	for _, s := range in.sections {
 		if s == "SNS" || strings.HasPrefix(s, "SNS:") {
-			vaults, _ := in.get(s, "vaults")
-			f.notice("[%s] tells an SNS topic of vaults %s: firn vault notify set VAULT TOPIC-ARN does that", oneLine(s), first(oneLine(vaults), "(all)"))
+			for _, command := range snsCommands(in, s, *region) {
+				f.notice("[%s]: %s", oneLine(s), oneLine(command))
+			}
 		}
 	}
 	return nil
+}
+
+// snsCommands are the commands that do what glacier-cmd's sns sync does for a section [SNS] or [SNS:TOPIC]: one for
+// each vault, or one for all of the region where none is named.
+func snsCommands(in *ini, section, region string) []string {
+	topic, named := strings.CutPrefix(section, "SNS:")
+	if !named {
+		topic, _ = in.get(section, "topic")
+		topic = first(topic, "aws-glacier-notifications")
+	}
+	tail := " " + shellWord(topic)
+	method, _ := in.get(section, "method")
+	for m := range strings.SplitSeq(method, ";") {
+		protocol, endpoint, ok := strings.Cut(strings.TrimSpace(m), ",")
+		if _, rest, url := strings.Cut(endpoint, "://"); url && strings.Contains(rest, "@") {
+			endpoint = "…" // a password may stand there
+		}
+		if ok {
+			tail += " --subscribe " + shellWord(strings.TrimSpace(protocol)+":"+strings.TrimSpace(endpoint))
+		}
+	}
+	vaults, _ := in.get(section, "vaults")
+	var commands []string
+	for v := range strings.SplitSeq(vaults, ",") {
+		if v = strings.TrimSpace(v); v != "" {
+			commands = append(commands, "firn vault notify set "+shellWord("glacier://"+first(region, "REGION")+"/"+v)+tail)
+		}
+	}
+	if commands == nil {
+		commands = []string{"firn vault notify set " + shellWord("glacier://"+first(region, "REGION")) + tail}
+	}
+	return commands
+}
+
+// shellWord writes a word as a shell reads it.
+func shellWord(s string) string {
+	if s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:@+,%=") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

@@ -114,7 +114,7 @@ func TestReads(t *testing.T) {
 		{tool: "glacier-cmd", files: []string{"cmd-job.json", "cmd-search.json", "glacier-cmd.ini"}, want: []string{
 			cmd + `c1 name="home/me.tar.bz2" desc="No description." size=4194304 hash=true created=2013-01-01T02:03:04Z`,
 			cmd + `c2 name="" desc="a \"quoted\", text" size=12 hash=true created=2013-02-01T02:03:04Z`,
-		}, notices: []string{"[SNS:done] tells an SNS topic of vaults a,b"}},
+		}, notices: []string{"[SNS:done]: firn vault notify set glacier://us-east-1/a done --subscribe email:me@example.org", "[SNS:done]: firn vault notify set glacier://us-east-1/b done --subscribe email:me@example.org"}},
 		{tool: "glacier-cmd", files: []string{"cmd-search.json"}, want: []string{
 			cmd + `c1 name="home/me.tar.bz2" desc="No description." size=4194304 hash=true created=2013-01-01T02:03:04Z`}},
 	} {
@@ -135,6 +135,23 @@ func TestReads(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestSNSCommands: each section of glacier-cmd's becomes the commands that do the same.
+func TestSNSCommands(t *testing.T) {
+	in, err := parseINI("[SNS]\nvaults = a\n[SNS:one]\nmethod=email,me@x;https,https://x/?a=b&c ;sqs,arn:aws:sqs:r:1:q\n[SNS:two]\nmethod=https,https://me:pa55@x/\nvaults=a, b,\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for section, want := range map[string][]string{
+		"SNS":     {"firn vault notify set glacier://eu-west-1/a aws-glacier-notifications"},
+		"SNS:one": {"firn vault notify set glacier://eu-west-1 one --subscribe email:me@x --subscribe 'https:https://x/?a=b&c' --subscribe sqs:arn:aws:sqs:r:1:q"},
+		"SNS:two": {"firn vault notify set glacier://eu-west-1/a two --subscribe 'https:…'", "firn vault notify set glacier://eu-west-1/b two --subscribe 'https:…'"},
+	} {
+		if d := cmp.Diff(want, snsCommands(in, section, "eu-west-1")); d != "" {
+			t.Errorf("%s: %s", section, d)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 
 	"github.com/firn-backup/firn/internal/coldstore"
 	"github.com/firn-backup/firn/internal/coldstore/glaciervault"
@@ -75,4 +76,48 @@ func (a *App) AccountNumber(ctx context.Context, region, vault string) (string, 
 func ListsLate(url string) bool {
 	k, err := kindOf(url)
 	return err == nil && k.scheme == glaciervault.Scheme
+}
+
+// VaultsOf are the URLs of the vaults that nameOrURL stands for: of glacier://REGION, all that the account has
+// there, by name; of all else, that vault.
+func (a *App) VaultsOf(ctx context.Context, nameOrURL string) ([]string, error) {
+	if !IsRegion(nameOrURL) {
+		url, err := a.VaultURL(nameOrURL)
+		return []string{url}, err
+	}
+	acc, err := a.OpenAccount(ctx, nameOrURL)
+	if err != nil {
+		return nil, err
+	}
+	l, ok := acc.(coldstore.VaultLister)
+	if !ok {
+		return nil, failure.Errorf(failure.Usage, "%s: vaults cannot be listed", nameOrURL)
+	}
+	var urls []string
+	err = transfer.Retry(ctx, opening(), func() error {
+		urls = urls[:0]
+		return l.ListVaults(ctx, func(v coldstore.Vault) error {
+			url, err := glaciervault.InRegion(nameOrURL, v.Name)
+			urls = append(urls, url)
+			return err
+		})
+	})
+	return urls, err
+}
+
+// IsRegion says whether a URL is that of an account's vaults in a region.
+func IsRegion(url string) bool { return glaciervault.IsRegion(url) }
+
+// KnownVaults are the URLs of all vaults of which the catalog knows archives, in order; where a region is given, of those in
+// it: glacier://REGION, with the parameters that they must have.
+func (a *App) KnownVaults(ctx context.Context, region string) ([]string, error) {
+	db, err := a.Catalog(ctx, true)
+	if err != nil {
+		return nil, err
+	}
+	urls, err := db.Vaults(ctx)
+	if region != "" {
+		urls = slices.DeleteFunc(urls, func(url string) bool { return !glaciervault.Within(region, url) })
+	}
+	return urls, err
 }

@@ -128,49 +128,6 @@ func rawJSON(text string) any {
 	return text
 }
 
-func notifyEvents() []string {
-	return []string{"ArchiveRetrievalCompleted", "InventoryRetrievalCompleted"}
-}
-
-func newVaultNotify(c *command) *cobra.Command {
-	const what = "notifications"
-	return parent("notify", "Show and change whom a vault tells that jobs are done", "Show and change which SNS topic a vault tells that jobs are done.",
-		onVault(c, "show VAULT", "Show whom the vault tells", what, 1, 1, "one vault", func(cmd *cobra.Command, v coldstore.Notifier, _ string, _ []string) error {
-			var n coldstore.Notifications
-			err := administer(cmd.Context(), func() (err error) { n, err = v.Notifications(cmd.Context()); return err })
-			if err != nil {
-				return err
-			}
-			if c.json {
-				return c.document(jsonNotify{n.Topic, n.Events})
-			}
-			c.printf("%s %s\n", clean(n.Topic), clean(strings.Join(n.Events, ",")))
-			return nil
-		}),
-		onVault(c, "set VAULT TOPIC-ARN [EVENT…]", "Tell an SNS topic of jobs that are done: of all, or of "+strings.Join(notifyEvents(), " or "), what, 2, -1,
-			"a vault, a topic and events", func(cmd *cobra.Command, v coldstore.Notifier, _ string, args []string) error {
-				n := coldstore.Notifications{Topic: args[0], Events: args[1:]}
-				if len(n.Events) == 0 {
-					n.Events = notifyEvents()
-				}
-				for _, e := range n.Events {
-					if !slices.Contains(notifyEvents(), e) {
-						return usage("%q is no event: %s are", e, strings.Join(notifyEvents(), " and "))
-					}
-				}
-				return administer(cmd.Context(), func() error { return v.SetNotifications(cmd.Context(), n) })
-			}),
-		onVault(c, "delete VAULT", "Tell nobody any more", what, 1, 1, "one vault", func(cmd *cobra.Command, v coldstore.Notifier, _ string, _ []string) error {
-			return administer(cmd.Context(), func() error { return v.DeleteNotifications(cmd.Context()) })
-		}),
-	)
-}
-
-type jsonNotify struct {
-	Topic  string   `json:"topic"`
-	Events []string `json:"events"`
-}
-
 // onAccount is a command on one ability of the account that its first argument names, by a vault or glacier://REGION.
 func onAccount[T any](c *command, use, short, what string, least, most int, takes string, run func(cmd *cobra.Command, v T, args []string) error) *cobra.Command {
 	return &cobra.Command{

@@ -120,6 +120,33 @@ type Notifier interface {
 	DeleteNotifications(ctx context.Context) error
 }
 
+// Subscription is one who is told what is published to a topic.
+type Subscription struct {
+	ID       string // the service's own name for it; empty while it is pending
+	Topic    string // ARN
+	Protocol string // email, email-json, http, https, sqs, sms, lambda …
+	Endpoint string // an address, a URL, an ARN: as the protocol has it
+	Pending  bool   // whoever is to be told has not confirmed it yet
+}
+
+// A TopicKeeper keeps topics of SNS, and who is told of them, for an account and region. What a
+// Notifier publishes comes to nobody without one.
+type TopicKeeper interface {
+	// EnsureTopic makes the topic of that name where there is none, and returns its ARN.
+	EnsureTopic(ctx context.Context, name string) (arn string, err error)
+	// FindTopic returns the ARN of the topic of that name, or ErrNotFound.
+	FindTopic(ctx context.Context, name string) (arn string, err error)
+	// EachTopic stops at fn's first error and returns it.
+	EachTopic(ctx context.Context, fn func(arn string) error) error
+	// Subscribe returns the subscription that is there already where there is one; one that waits to be
+	// confirmed is asked for again, so that the endpoint gets another message.
+	Subscribe(ctx context.Context, s Subscription) (Subscription, error)
+	// Unsubscribe takes one away by its id; it succeeds where there is none.
+	Unsubscribe(ctx context.Context, id string) error
+	// EachSubscription tells of a topic's subscriptions; with an empty topic, of all. It stops at fn's first error and returns it.
+	EachSubscription(ctx context.Context, topic string, fn func(Subscription) error) error
+}
+
 // JobKind is what a job does.
 type JobKind string
 

@@ -39,5 +39,5 @@ func openAccount(ctx context.Context, l location, o Options, t *testSeam) (*Acco
 	if id == "" {
 		id = "-"
 	}
-	return &Account{c: c, id: id, o: o}, nil
+	return &Account{c: c, cfg: cfg, id: id, o: o}, nil
 }

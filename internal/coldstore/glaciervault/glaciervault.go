@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/glacier"
 
 	"github.com/firn-backup/firn/internal/coldstore"
@@ -63,9 +64,10 @@ func (o Options) withDefaults() Options {
 // Account is one account's Amazon Glacier in one region: what belongs to no single vault.
 // Its methods may be called from several goroutines.
 type Account struct {
-	c  *glacier.Client
-	id string // its number, or "-" for that of the credentials
-	o  Options
+	c   *glacier.Client
+	cfg aws.Config // for services beside the vaults'
+	id  string     // its number, or "-" for that of the credentials
+	o   Options
 }
 
 // OpenAccount opens what a URL of the form glacier://REGION names, or the

@@ -129,3 +129,28 @@ func Region(s string) string {
 	}
 	return l.region
 }
+
+// IsRegion says whether a URL is that of an account's vaults in a region, and of no single one.
+func IsRegion(s string) bool {
+	l, err := parseURL(s, false)
+	return err == nil && l.vault == ""
+}
+
+// InRegion is the URL of a vault of the account and region that a URL names, with all of its parameters.
+func InRegion(s, vault string) (string, error) {
+	l, err := parseURL(s, false)
+	if err != nil {
+		return "", err
+	}
+	l.vault = vault
+	return Canonical(l.String())
+}
+
+// Within says whether a vault is in the region that a URL names, and has the parameters that it has: those that it
+// does not have may be any.
+func Within(region, vault string) bool {
+	r, rerr := parseURL(region, false)
+	v, verr := parseURL(vault, true)
+	return rerr == nil && verr == nil && r.region == v.region &&
+		(r.account == "" || r.account == v.account) && (r.endpoint == "" || r.endpoint == v.endpoint) && (r.profile == "" || r.profile == v.profile)
+}
