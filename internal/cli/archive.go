@@ -44,15 +44,21 @@ func (c *command) plainVault(cmd *cobra.Command, vault string) (*app.App, *plain
 	if err != nil {
 		return nil, nil, err
 	}
-	store, err := a.OpenStore(cmd.Context(), url, false)
+	v, err := c.knownVault(cmd.Context(), a, url)
+	return a, v, err
+}
+
+// knownVault opens a vault by its URL, with what the catalog knows of it.
+func (c *command) knownVault(ctx context.Context, a *app.App, url string) (*plain.Vault, error) {
+	store, err := a.OpenStore(ctx, url, false)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	db, err := a.Catalog(cmd.Context(), true)
+	db, err := a.Catalog(ctx, true)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return a, &plain.Vault{Store: store, Catalog: db, URL: url, Now: a.Now}, nil
+	return &plain.Vault{Store: store, Catalog: db, URL: url, Now: a.Now}, nil
 }
 
 // findArchives finds archives by what they are called.

@@ -1,13 +1,17 @@
 package cli
 
 import (
+	"context"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/bmatcuk/doublestar/v4"
 	"github.com/spf13/cobra"
 
+	"github.com/firn-backup/firn/internal/app"
 	"github.com/firn-backup/firn/internal/catalog"
+	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/foreign"
 	"github.com/firn-backup/firn/internal/plain"
 	"github.com/firn-backup/firn/internal/units"
@@ -15,23 +19,31 @@ import (
 
 type listArchivesFlags struct {
 	match, contains, since, until, larger, smaller, by string
+
+	all bool
 }
 
 func newArchiveList(c *command) *cobra.Command {
 	var f listArchivesFlags
 	cmd := &cobra.Command{
-		Use:         "list VAULT",
+		Use:         "list VAULT…|glacier://REGION|--all",
 		Annotations: lists(),
-		Short:       "List the archives of a vault, or search them",
+		Short:       "List the archives of vaults, or search them",
 		Long: `List the archives of a vault, the oldest first. Of a vault whose listing takes hours it is what the catalog
 knows: what was uploaded here, and what the last firn vault sync saw. Flags say which ones; all of them must fit.
+glacier://REGION stands for all vaults that the account has there, --all for every vault that is known here.
 
 Archives that other tools stored are shown by the names, and with the times of change, that these wrote
 into the descriptions: mt-aws-glacier, FastGlacier, CloudBerry and more; --json says which tool it was.`,
 		Example: example("firn archive list photos", "firn archive list photos --match '*.iso' --since 2026-01-01 --larger 1GiB",
-			"firn archive list photos --contains holiday --format csv"),
-		Args: args(1, 1, "one vault"),
-		RunE: func(cmd *cobra.Command, args []string) error { return c.listArchives(cmd, args[0], f) },
+			"firn archive list photos --contains holiday --format csv", "firn archive list glacier://eu-west-1 --match '*.iso'"),
+		Args: args(0, -1, "vaults"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if f.all != (len(args) == 0) {
+				return usage("list takes either vaults or --all")
+			}
+			return c.listArchives(cmd, args, f)
+		},
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&f.match, "match", "", "only those whose names, or descriptions where they have none, fit the `GLOB`")
@@ -40,6 +52,7 @@ into the descriptions: mt-aws-glacier, FastGlacier, CloudBerry and more; --json 
 	fs.StringVar(&f.until, "until", "", "only those that were stored before that `TIME`; a date is the whole day")
 	fs.StringVar(&f.larger, "larger", "", "only those of more than that `SIZE`")
 	fs.StringVar(&f.smaller, "smaller", "", "only those of less than that `SIZE`")
+	fs.BoolVar(&f.all, "all", false, "of all vaults that are known here: the default one, those of the config file, of sets, and of the catalog")
 	fs.StringVar(&f.by, "stored-by", "", "only those that that `TOOL` described, as --json names it")
 	return cmd
 }
@@ -91,43 +104,171 @@ func (f *listArchivesFlags) filter(zone *time.Location) (func(r *catalog.Archive
 	}, nil
 }
 
-func (c *command) listArchives(cmd *cobra.Command, vault string, f listArchivesFlags) error {
+// listArchives lists one vault, or what can be listed of several: then what cannot is reported, and the end is failure.Partial.
+func (c *command) listArchives(cmd *cobra.Command, vaults []string, f listArchivesFlags) error {
 	fits, err := f.filter(c.env.Now().Location())
 	if err != nil {
 		return err
 	}
-	_, v, err := c.plainVault(cmd, vault)
+	a, err := c.open(cmd)
 	if err != nil {
 		return err
 	}
-	var list *array
-	t := newTable(">SIZE", "CREATED", "CHANGED", "ID", "NAME")
-	if c.json {
-		list = c.array(jsonArchive{})
-	}
-	err = v.Each(cmd.Context(), func(r catalog.ArchiveRecord) error {
-		if !fits(&r) {
-			return nil
-		}
-		if c.json {
-			return list.add(archiveJSON(r))
-		}
-		changed := "-"
-		if d, ok := foreign.Decode(r.Description); ok && !d.ModTime.IsZero() {
-			changed = c.stamp(d.ModTime)
-		}
-		t.row(units.Size(r.Size), c.stamp(r.Created), changed, r.ID, shown(plain.Title(r)))
-		return nil
-	})
+	urls, several, err := c.vaultsToList(cmd.Context(), a, vaults)
 	if err != nil {
 		return err
 	}
-	if c.json {
-		list.close()
-		return nil
+	out := newArchiveTable(c, several)
+	failed, all := 0, len(urls)
+	for _, url := range urls {
+		v, err := c.knownVault(cmd.Context(), a, url)
+		if err == nil {
+			err = c.listArchivesOf(cmd.Context(), v, several, func(r catalog.ArchiveRecord) error {
+				if !fits(&r) {
+					return nil
+				}
+				return out.add(r)
+			})
+		}
+		switch {
+		case err == nil:
+		case f.all && url == a.DefaultVaultURL() && failure.KindOf(err) == failure.NotFound: // not made yet
+			all--
+		case !several || cmd.Context().Err() != nil || c.output.failure() != nil:
+			return err
+		default:
+			failed++
+			c.warn("%s: %v", url, err)
+		}
 	}
-	t.print(c.output)
+	out.end()
+	switch {
+	case failed == 0:
+		return nil
+	case failed == all:
+		return failure.Errorf(failure.Failed, "none of %d vaults could be listed", failed)
+	}
+	return failure.Errorf(failure.Partial, "%d of %d vaults could not be listed", failed, all)
+}
+
+// vaultsToList are the URLs of the vaults that are meant, each once, in order; none are all that are known. several says that more than one
+// may be meant.
+func (c *command) vaultsToList(ctx context.Context, a *app.App, vaults []string) (urls []string, several bool, err error) {
+	add := func(url string) {
+		if !slices.Contains(urls, url) {
+			urls = append(urls, url)
+		}
+	}
+	for _, v := range vaults {
+		if !app.IsRegion(v) {
+			url, err := a.VaultURL(v)
+			if err != nil {
+				return nil, false, err
+			}
+			add(url)
+			continue
+		}
+		several = true
+		known, err := a.KnownVaults(ctx, v)
+		if err != nil {
+			return nil, false, err
+		}
+		there, err := a.VaultsOf(ctx, v)
+		if err != nil { // what is known is listed all the same
+			if len(known) == 0 || ctx.Err() != nil {
+				return nil, false, adminError(err)
+			}
+			c.warn("the service does not tell of its vaults; these are those known here: %v", err)
+		}
+		for _, url := range there {
+			if !slices.ContainsFunc(known, func(k string) bool { return vaultName(k) == vaultName(url) }) { // with an account in it, perhaps
+				known = append(known, url)
+			}
+		}
+		slices.Sort(known)
+		for _, url := range known {
+			add(url)
+		}
+	}
+	if len(vaults) > 0 {
+		return urls, several || len(urls) > 1, nil
+	}
+	config, err := knownVaults(ctx, a)
+	if err != nil {
+		return nil, false, err
+	}
+	for _, v := range config {
+		url := v.URL
+		if a.Config.Vaults[v.Name] != nil {
+			if url, err = a.VaultURL(v.Name); err != nil {
+				return nil, false, err
+			}
+		}
+		add(url)
+	}
+	known, err := a.KnownVaults(ctx, "")
+	for _, url := range known {
+		add(url)
+	}
+	return urls, true, err
+}
+
+func (c *command) listArchivesOf(ctx context.Context, v *plain.Vault, several bool, fn func(catalog.ArchiveRecord) error) error {
+	if several && v.Store.Traits().ListLag > 0 {
+		last, err := v.Catalog.LastListing(ctx, v.URL)
+		if err != nil {
+			return err
+		}
+		if last.AsOf.IsZero() {
+			c.talk("%s: only what was uploaded here is known; firn vault sync asks what it has", v.URL)
+		}
+	}
+	return v.Each(ctx, fn)
+}
+
+// archiveTable prints archives in the form that is asked for.
+type archiveTable struct {
+	c       *command
+	list    *array
+	t       *table
+	several bool
+}
+
+func newArchiveTable(c *command, several bool) *archiveTable {
+	out := &archiveTable{c: c, several: several}
+	switch {
+	case c.json:
+		out.list = c.array(jsonArchive{})
+	case several:
+		out.t = newTable("VAULT", ">SIZE", "CREATED", "CHANGED", "ID", "NAME")
+	default:
+		out.t = newTable(">SIZE", "CREATED", "CHANGED", "ID", "NAME")
+	}
+	return out
+}
+
+func (o *archiveTable) add(r catalog.ArchiveRecord) error {
+	if o.list != nil {
+		return o.list.add(archiveJSON(r))
+	}
+	changed := "-"
+	if d, ok := foreign.Decode(r.Description); ok && !d.ModTime.IsZero() {
+		changed = o.c.stamp(d.ModTime)
+	}
+	cells := []string{units.Size(r.Size), o.c.stamp(r.Created), changed, r.ID, shown(plain.Title(r))}
+	if o.several {
+		cells = append([]string{clean(r.Vault)}, cells...)
+	}
+	o.t.row(cells...)
 	return nil
+}
+
+func (o *archiveTable) end() {
+	if o.list != nil {
+		o.list.close()
+		return
+	}
+	o.t.print(o.c.output)
 }
 
 // jsonArchive is one archive. docs/reference/archive-commands.md.
