@@ -170,9 +170,6 @@ func (l *loader) loadFile(j *job) error {
 func (l *loader) readFile(j *job, f source.File) error {
 	e := &j.entry
 	j.warn, j.data, j.same = nil, nil, false
-	if err := l.tree.Load(e); err != nil {
-		return err
-	}
 	stored := f.Stored()
 	j.sparse = f.Sparse()
 	candidate := j.old != nil && j.old.Type == snapshot.File && j.old.Size == e.Size &&

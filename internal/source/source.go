@@ -36,8 +36,8 @@ type Tree interface {
 	// Load fills in what lstat does not tell: User, Group, Link, Xattrs. Safe for concurrent use.
 	Load(e *snapshot.Entry) error
 
-	// Open opens a regular file for reading its stored form, and brings e's
-	// metadata (Size, MTime …) up to what the open file says. Safe for concurrent use.
+	// Open opens a regular file for reading its stored form, brings e's metadata (Size, MTime …) up to what
+	// the open file says, and fills in what Load does. Safe for concurrent use.
 	Open(e *snapshot.Entry) (File, error)
 }
 

@@ -2,6 +2,7 @@ package localdir
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -21,9 +22,11 @@ import (
 type loose struct {
 	// data stays open from the first deferred part to the flush: an error of the system's own writing is
 	// told to those who had the file open then.
-	data  *os.File
-	parts map[int64]coldstore.Part
-	since time.Time
+	data *os.File
+	// direct is the same file, written to past the system's cache; nil: the file system does not do that.
+	direct *durable.Direct
+	parts  map[int64]coldstore.Part
+	since  time.Time
 }
 
 // What is deferred is flushed now and then, so that what is known of it stays small, and so that
@@ -66,35 +69,60 @@ func (s *Store) putLoose(ctx context.Context, id string, p coldstore.Part, data 
 	if _, logged := u.part(p.Offset); logged { // what the log says of it must not become untrue
 		return false, s.putLocked(u, log, p, data)
 	}
-	f, err := s.looseData(u)
+	f, direct, err := s.looseData(u)
 	if err != nil {
 		return false, err
 	}
 	u.withdraw(p.Offset)
-	if _, err := f.WriteAt(data, p.Offset); err != nil {
+	if err := writeLoose(f, direct, data, p.Offset); err != nil {
 		return false, err
 	}
-	durable.BeginSync(f, p.Offset, p.Size)
 	s.at("deferred part in the cache")
 	return u.remember(p, s.now()), nil
 }
 
-// looseData is the open data file of an upload's deferred parts.
-func (s *Store) looseData(u *upload) (*os.File, error) {
+// writeLoose writes past the cache what can be written so, and the rest through it.
+func writeLoose(f *os.File, direct *durable.Direct, data []byte, off int64) error {
+	done := 0
+	if direct != nil {
+		var err error
+		if done, err = direct.WriteAt(data, off); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+			return err
+		}
+	}
+	if done == len(data) {
+		return nil
+	}
+	rest, off := data[done:], off+int64(done)
+	if _, err := f.WriteAt(rest, off); err != nil {
+		return err
+	}
+	durable.BeginSync(f, off, int64(len(rest)))
+	return nil
+}
+
+// looseData is the open data file of an upload's deferred parts, through the cache and, or nil, past it.
+func (s *Store) looseData(u *upload) (*os.File, *durable.Direct, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.loose != nil {
-		return u.loose.data, nil
+		return u.loose.data, u.loose.direct, nil
 	}
-	f, err := os.OpenFile(s.uploadData(u.head.Upload), os.O_WRONLY, 0)
+	name := s.uploadData(u.head.Upload)
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
 	if isAbsent(err) { // ended, or its completion has begun
 		err = s.notFound()
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	u.loose = &loose{data: f, parts: map[int64]coldstore.Part{}, since: s.now()}
-	return f, nil
+	direct, err := durable.OpenDirect(name)
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		f.Close()
+		return nil, nil, err
+	}
+	u.loose = &loose{data: f, direct: direct, parts: map[int64]coldstore.Part{}, since: s.now()}
+	return f, direct, nil
 }
 
 // remember notes a deferred part. full says that it is time for a flush.
@@ -130,6 +158,9 @@ func (u *upload) drop() {
 	defer u.mu.Unlock()
 	if u.loose != nil {
 		u.loose.data.Close() // what it holds is synced, or given up
+		if u.loose.direct != nil {
+			u.loose.direct.Close()
+		}
 		u.loose = nil
 	}
 }

@@ -140,15 +140,19 @@ func testContent(t *testing.T, open Open) {
 }
 
 func readOne(t *testing.T, tree source.Tree, e snapshot.Entry, want [32]byte) {
-	before := e
+	loaded := e
 	f, err := tree.Open(&e)
 	if err != nil {
 		t.Error(err)
 		return
 	}
 	defer f.Close()
-	if d := cmp.Diff(before, e); d != "" {
-		t.Errorf("opening %q changed its entry:\n%s", e.Path, d)
+	if err := tree.Load(&loaded); err != nil {
+		t.Error(err)
+		return
+	}
+	if d := cmp.Diff(loaded, e); d != "" {
+		t.Errorf("opening %q made another entry of it than loading it:\n%s", e.Path, d)
 	}
 	stored, err := io.ReadAll(f)
 	if err != nil || int64(len(stored)) != f.Stored() {

@@ -31,8 +31,7 @@ var _ source.File = (*file)(nil)
 
 // Open is that of source.Tree. The file is opened without following links,
 // without waiting for whatever a fifo that took its place would wait for, and,
-// where the kernel allows it, without a trace in its access time. Where its
-// inode or change time is not e's, User, Group and Xattrs are read again too.
+// where the kernel allows it, without a trace in its access time.
 func (t *Tree) Open(e *snapshot.Entry) (source.File, error) {
 	set, err := t.rootsOpen()
 	if err != nil {
@@ -82,16 +81,12 @@ func (f *file) begin(t *Tree, e *snapshot.Entry) error {
 		return errType
 	}
 	f.opened = infoOf(&st)
-	same := e.CTime == f.opened.ctime && e.Dev == f.opened.dev && e.Ino == f.opened.ino
 	f.opened.fill(e)
-	if !same {
-		var err error
-		e.Xattrs, err = openXattrs(f.fd)
-		if err != nil {
-			return fmt.Errorf("read extended attributes: %w", err)
-		}
-		e.User, e.Group = t.owners.user(e.UID), t.owners.group(e.GID)
+	var err error
+	if e.Xattrs, err = openXattrs(f.fd); err != nil {
+		return fmt.Errorf("read extended attributes: %w", err)
 	}
+	e.User, e.Group = t.owners.user(e.UID), t.owners.group(e.GID)
 	size := f.opened.size
 	f.extents = []tarstream.Extent{{Offset: 0, Size: size}}
 	f.stored = size
