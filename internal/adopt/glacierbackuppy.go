@@ -103,7 +103,11 @@ func (s *pyState) sets(f *Found) error {
 			continue
 		}
 		dir := filepath.Clean(r.Name)
-		set := Set{Name: setName(dir), Kind: kindItems, Vault: r.Vault, Path: dir, Keys: keys}
+		tar, err := s.tarKeys(f, dir)
+		if err != nil {
+			return err
+		}
+		set := Set{Name: setName(dir), Kind: kindItems, Vault: r.Vault, Path: dir, Keys: append(slices.Clone(keys), tar...)}
 		if !r.Created.IsZero() {
 			set.Items = []catalog.Item{{Path: filepath.Base(dir), Stored: r.Created, Archive: catalog.ArchiveRef{Archive: r.ID, TreeHash: r.TreeHash},
 				ItemMore: catalog.ItemMore{Dir: true, Name: r.Name, Compress: "none", Encrypt: "openpgp", Dated: true}}}
@@ -119,20 +123,11 @@ func (s *pyState) keys() ([]Key, error) {
 	if recipient == "" {
 		return nil, nil
 	}
-	list := []Key{{"what", text(whatSelf)}, {"compress", text("none")}, {"encrypt", text("openpgp")}, {"recipients", texts(recipient)}}
-	var tags []string
-	options, _, err := s.conf.value(pySection, "tar_options")
+	compress, err := s.tarCompress()
 	if err != nil {
 		return nil, err
 	}
-	for _, o := range strings.Fields(options) {
-		if tag, ok := strings.CutPrefix(o, "--exclude-tag="); ok {
-			tags = append(tags, tag)
-		}
-	}
-	if len(tags) > 0 {
-		list = append(list, Key{"exclude-if-present", texts(tags...)})
-	}
+	list := []Key{{"what", text(whatSelf)}, {"compress", text(compress)}, {"encrypt", text("openpgp")}, {"recipients", texts(recipient)}}
 	// A backup must be older than so many whole days there: one more than the number.
 	if age, ok := s.conf.get(pySection, "min_age"); ok {
 		n, err := strconv.Atoi(age)
