@@ -187,6 +187,9 @@ charged for. Those of files go on when the same upload is started again.`,
 		Example: example("firn archive uploads photos", "firn archive uploads photos --abort ID"),
 		Args:    args(1, 1, "one vault"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := given(cmd, "abort"); err != nil {
+				return err
+			}
 			_, v, err := c.plainVault(cmd, args[0])
 			if err != nil {
 				return err

@@ -106,6 +106,9 @@ func (f *listArchivesFlags) filter(zone *time.Location) (func(r *catalog.Archive
 
 // listArchives lists one vault, or what can be listed of several: then what cannot is reported, and the end is failure.Partial.
 func (c *command) listArchives(cmd *cobra.Command, vaults []string, f listArchivesFlags) error {
+	if err := given(cmd, "match", "contains", "since", "until", "larger", "smaller", "stored-by"); err != nil {
+		return err
+	}
 	fits, err := f.filter(c.env.Now().Location())
 	if err != nil {
 		return err

@@ -78,6 +78,9 @@ func (f *uploadFlags) options() (plain.UploadOptions, error) {
 
 func (c *command) uploadArchive(cmd *cobra.Command, vault, file string, f uploadFlags) error {
 	ctx := cmd.Context()
+	if err := given(cmd, "part-size", "upload-id", "expected-size"); err != nil {
+		return err
+	}
 	o, err := f.options()
 	if err != nil {
 		return err
@@ -196,6 +199,9 @@ func parseSpan(s string) (plain.Span, error) {
 
 func (c *command) retrieveArchives(cmd *cobra.Command, vault string, refs []string, f retrieveArchiveFlags) error {
 	ctx := cmd.Context()
+	if err := given(cmd, "range", "output"); err != nil {
+		return err
+	}
 	span, err := parseSpan(f.span)
 	if err != nil {
 		return err

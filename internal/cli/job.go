@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -39,9 +40,10 @@ retrievals that the catalog knows. Without a vault, the default one.`,
 
 func newJobShow(c *command) *cobra.Command {
 	return &cobra.Command{
-		Use:     "show VAULT JOB",
-		Short:   "Show all that a vault tells of one job",
-		Long:    `Show all that a vault tells of one job, by its id: what it is for, how it stands, until when its result can be read.`,
+		Use:   "show VAULT JOB",
+		Short: "Show all that a vault tells of one job",
+		Long: `Show all that a vault tells of one job, by its id: what it is for, how it stands, until when its
+result can be read. An id that begins with - is written id:ID.`,
 		Example: example("firn job show glacier://eu-west-1/photos HkF9p6o7yjhFx…"),
 		Args:    args(2, 2, "a vault and a job's id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -49,7 +51,11 @@ func newJobShow(c *command) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			j, err := oneJob(cmd.Context(), a, url, store, args[1])
+			id := strings.TrimPrefix(args[1], "id:") // by which one that begins with - is no flag
+			if id == "" {
+				return usage("the job's id is empty")
+			}
+			j, err := oneJob(cmd.Context(), a, url, store, id)
 			if err != nil {
 				return err
 			}

@@ -31,6 +31,9 @@ type Env struct {
 	Build          Build
 }
 
+// longID is how long an unknown run of letters after a - is at least where it is taken for the id of a service's, and not for flags.
+const longID = 20
+
 // command is what every command has at hand.
 type command struct {
 	*output
@@ -107,6 +110,9 @@ send and btrfs send make), compressed by zstd, encrypted by age.
 	f.StringVar(&c.global.now, "now", "", "the `TIME` it is, for tests and rehearsals")
 	_ = f.MarkHidden("now") // it exists
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if unknown := (*pflag.NotExistError)(nil); errors.As(err, &unknown) && len(unknown.GetSpecifiedShortnames()) >= longID {
+			return withHint(failure.Wrap(failure.Usage, err), "an id that begins with - is written id:ID")
+		}
 		return withHint(failure.Wrap(failure.Usage, err), "%s --help lists the flags", cmd.CommandPath())
 	})
 	root.AddGroup(

@@ -29,6 +29,17 @@ func (c *command) openVault(cmd *cobra.Command, nameOrURL string) (a *app.App, u
 	return a, url, s, err
 }
 
+// given refuses flags that are given an empty text, as a shell makes of a variable that is not set: without their
+// value the command would do more than was meant.
+func given(cmd *cobra.Command, flags ...string) error {
+	for _, name := range flags {
+		if f := cmd.Flags().Lookup(name); f != nil && f.Changed && f.Value.String() == "" {
+			return usage("--%s is given without a value", name)
+		}
+	}
+	return nil
+}
+
 // ability is what a vault can do beside keeping archives; what names it in the plural: "tags".
 func ability[T any](s coldstore.Store, what string) (T, error) {
 	x, ok := s.(T)

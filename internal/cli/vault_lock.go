@@ -122,7 +122,7 @@ func newVaultLockComplete(c *command) *cobra.Command {
 				return err
 			}
 			if len(args) == 1 {
-				kept.ID = args[0]
+				kept.ID = strings.TrimPrefix(args[0], "id:") // by which one that begins with - is no flag
 			}
 			if kept.ID == "" {
 				return withHint(usage("%s: the lock was not begun on this machine", url), "give the id that firn vault lock begin printed")

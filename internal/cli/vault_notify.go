@@ -102,6 +102,9 @@ func (c *command) tellers(cmd *cobra.Command, vault string) (*app.App, []telling
 
 func (c *command) notifySet(cmd *cobra.Command, vault, topic string, events, subscribe []string) error {
 	ctx := cmd.Context()
+	if topic == "" {
+		return usage("the topic has no name")
+	}
 	if len(events) == 0 {
 		events = notifyEvents()
 	}
@@ -225,6 +228,9 @@ func (c *command) subscribe(ctx context.Context, keeper coldstore.TopicKeeper, t
 // Of a region without a topic it is empty.
 func (c *command) topicOf(cmd *cobra.Command, vault, topic string) (coldstore.TopicKeeper, string, error) {
 	ctx := cmd.Context()
+	if err := given(cmd, "topic"); err != nil {
+		return nil, "", err
+	}
 	a, err := c.open(cmd)
 	if err != nil {
 		return nil, "", err

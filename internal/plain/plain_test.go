@@ -317,7 +317,7 @@ func TestStream(t *testing.T) {
 	if e.n > 3*mib+2 { // as soon as it is certain
 		t.Errorf("%d bytes were read", e.n)
 	}
-	if _, err = stream(e, "x", mib, 4*mib); failure.KindOf(err) != failure.Failed || w.s.created != 2 {
+	if _, err = stream(e, "x", mib, 4*mib); failure.KindOf(err) != failure.Usage || w.s.created != 2 {
 		t.Errorf("%v", err)
 	}
 	if _, err = stream(strings.NewReader(""), "empty", 0, 0); failure.KindOf(err) != failure.Usage {

@@ -91,8 +91,12 @@ func (v *Vault) File(ctx context.Context, path string, o UploadOptions) (coldsto
 		return none, fmt.Errorf("%s: %w", path, err)
 	}
 	if most := limit(o.Transfer.PartSize, t); size > most {
-		return none, failure.Errorf(failure.Usage, "%s has %s, and with parts of %s (--part-size) an archive can have %s",
-			path, units.Size(size), units.ExactSize(o.Transfer.PartSize), units.ExactSize(most))
+		whose := "--part-size"
+		if o.UploadID != "" {
+			whose = "those of the upload"
+		}
+		return none, failure.Errorf(failure.Usage, "%s has %s, and with parts of %s (%s) an archive can have %s",
+			path, units.Size(size), units.ExactSize(o.Transfer.PartSize), whose, units.ExactSize(most))
 	}
 	j := catalog.FileUpload{
 		Vault: v.URL, Path: path, Size: size, MTime: info.ModTime().UTC(), PartSize: o.Transfer.PartSize,
@@ -309,7 +313,7 @@ func (v *Vault) Stream(ctx context.Context, r io.Reader, o UploadOptions) (colds
 		return none, err
 	}
 	if most := limit(o.Transfer.PartSize, t); o.Expect > most {
-		return none, tooMuch(o, most, units.Size(o.Expect)+" are expected, more")
+		return none, failure.Wrap(failure.Usage, tooMuch(o, t.MaxPart, most, units.Size(o.Expect)+" are expected, more"))
 	}
 	if begun.ID != "" {
 		return v.streamOn(ctx, r, begun, o)
@@ -321,9 +325,13 @@ func (v *Vault) Stream(ctx context.Context, r io.Reader, o UploadOptions) (colds
 	return v.stream(ctx, r, o, before)
 }
 
-func tooMuch(o UploadOptions, most int64, what string) error {
-	return failure.Errorf(failure.Failed, "%s: %s than the %s that fit into an archive with parts of %s; give a larger --expected-size or --part-size",
-		o.Name, what, units.ExactSize(most), units.ExactSize(o.Transfer.PartSize))
+func tooMuch(o UploadOptions, maxPart, most int64, what string) error {
+	hint := "; give a larger --expected-size or --part-size"
+	if maxPart > 0 && o.Transfer.PartSize >= maxPart {
+		hint = ", the largest there are: cut it into several"
+	}
+	return failure.Errorf(failure.Failed, "%s: %s than the %s that fit into an archive with parts of %s%s",
+		o.Name, what, units.ExactSize(most), units.ExactSize(o.Transfer.PartSize), hint)
 }
 
 // errSameAgain says that what was sent is an archive already.
@@ -385,7 +393,7 @@ func (v *Vault) copyStream(ctx context.Context, u io.Writer, r io.Reader, o Uplo
 	}
 	if n == most {
 		if k, err := io.ReadFull(r, make([]byte, 1)); k > 0 {
-			return n, tooMuch(o, most, "the stream is longer")
+			return n, tooMuch(o, v.Store.Traits().MaxPart, most, "the stream is longer")
 		} else if !errors.Is(err, io.EOF) {
 			return n, fmt.Errorf("upload %s: %w", o.Name, err)
 		}
