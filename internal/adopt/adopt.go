@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/firn-backup/firn/internal/catalog"
+	"github.com/firn-backup/firn/internal/failure"
 )
 
 // Tool is a program whose state can be taken over.
@@ -20,6 +21,7 @@ type Tool struct {
 	Long  string
 	File  string // what its files are, in capitals for help
 	Most  int    // files; 0: one
+	None  bool   // it may have no file: then what listings of the vault told is taken over
 	// Flags are those that it wants of the command line, of the names in Options.
 	Flags []string
 	// Read reads files and tells what it found. It changes nothing.
@@ -32,6 +34,7 @@ const (
 	FlagAccount = "account"
 	FlagKey     = "key"
 	FlagVault   = "vault"
+	FlagSet     = "set"
 )
 
 // Tools are all that there are: a new one gets a line here.
@@ -54,8 +57,11 @@ type Options struct {
 
 	Keys []string       // access keys whose records are wanted; empty: the only one
 	Zone *time.Location // that times without one are in; nil: the local one
+	Set  string         // that goes on with it; empty: the only one of the config file that can, or a new one
 	// VaultURL is the URL, as in the catalog, of a vault that the program knows.
 	VaultURL func(ctx context.Context, p Place) (string, error)
+	// archives are those that the catalog knows of a vault.
+	archives func(ctx context.Context, vault string, fn func(catalog.ArchiveRecord) error) error
 }
 
 // Place is what a program knows of a vault. What it does not know is empty.
@@ -74,10 +80,12 @@ type Result struct {
 	Deleted  int64 // of them, deleted already
 	Added    int64 // not known before
 	Vaults   []string
-	Sets     []Set  // with their names; without items
-	Items    int64  // of the sets, not known before
-	Config   string // what is to be appended to the config file; empty: nothing
-	Notices  []string
+	Sets     []Set // with their names; without items
+	Items    int64 // of the sets, not known before
+	// Snapshots of the sets, not known before.
+	Snapshots int64
+	Config    string // what is to be appended to the config file; empty: nothing
+	Notices   []string
 }
 
 // Run takes over what a program left in a file. It may be repeated. With dry nothing is recorded.
@@ -88,6 +96,14 @@ func Run(ctx context.Context, t Tool, files []string, o Options, db *catalog.DB,
 	}
 	if o.Zone == nil {
 		o.Zone = time.Local
+	}
+	o.archives = func(ctx context.Context, vault string, fn func(catalog.ArchiveRecord) error) error {
+		return db.FindArchives(ctx, vault, func(r catalog.ArchiveRecord) bool { return r.DeletedAt.IsZero() }, fn)
+	}
+	for _, file := range files {
+		if err := regular(file); err != nil {
+			return res, err
+		}
 	}
 	f, err := t.Read(ctx, files, o)
 	if err != nil {
@@ -109,7 +125,7 @@ func Run(ctx context.Context, t Tool, files []string, o Options, db *catalog.DB,
 			return res, err
 		}
 	}
-	return res, res.sets(ctx, f.Sets, &recorder{db: db, known: o.Known, now: o.Now, rand: o.Rand}, dry)
+	return res, res.sets(ctx, f.Sets, &recorder{db: db, known: o.Known, now: o.Now, rand: o.Rand, zone: o.Zone, wanted: o.Set}, dry)
 }
 
 // sets names and records sets.
@@ -121,16 +137,21 @@ func (res *Result) sets(ctx context.Context, sets []Set, r *recorder, dry bool) 
 	used := map[string]bool{}
 	for i := range sets {
 		mine := r.name(&sets[i], all, used)
+		if r.wanted != "" && sets[i].Name != r.wanted {
+			return failure.Errorf(failure.Usage, "set %s is another: of another kind, vault or path", r.wanted)
+		}
 		if dry {
 			continue
 		}
-		n, err := r.set(ctx, &sets[i], mine)
+		n, snaps, err := r.set(ctx, &sets[i], mine)
 		if err != nil {
 			return fmt.Errorf("set %s: %w", sets[i].Name, err)
 		}
 		res.Items += n
+		res.Snapshots += snaps
 	}
 	res.Sets, res.Config = sets, configText(sets, r.known)
+	res.Notices = append(res.Notices, r.notices...)
 	return nil
 }
 

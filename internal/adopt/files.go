@@ -15,6 +15,20 @@ import (
 // maxConfig is how long a configuration may be, in bytes.
 const maxConfig = 1 << 20
 
+// regular says whether there is such a file, and that it is one: a pipe or a device may have no end, or never begin.
+func regular(file string) error {
+	info, err := os.Stat(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return failure.Errorf(failure.NotFound, "there is no file %s", file)
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular():
+		return failure.Errorf(failure.Usage, "%s is not a regular file", file)
+	}
+	return nil
+}
+
 // readSmall reads a file of at most so many bytes.
 func readSmall(file string, most int64) ([]byte, error) {
 	f, err := os.Open(file)

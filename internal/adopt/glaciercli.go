@@ -3,16 +3,9 @@ package adopt
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
-	"io/fs"
-	"net/url"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
-
-	_ "modernc.org/sqlite" // the driver
 
 	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/internal/coldstore"
@@ -67,7 +60,7 @@ const emptyHash = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b
 // cacheRow is a row of the table archive. Times are REAL or INTEGER, whatever the column's type.
 type cacheRow struct {
 	id, name, vault, key, hash sql.NullString
-	seen, created, deleted     sql.NullFloat64
+	seen, created, deleted     number
 }
 
 func cachedArchives(ctx context.Context, db *sql.DB, hashes bool, o Options) (Found, error) {
@@ -76,7 +69,7 @@ func cachedArchives(ctx context.Context, db *sql.DB, hashes bool, o Options) (Fo
 	if hashes {
 		hash = "hash"
 	}
-	rows, err := db.QueryContext(ctx, `SELECT id, name, vault, key, `+hash+`, last_seen_upstream, created_here, deleted_here
+	rows, err := db.QueryContext(ctx, `SELECT id, name, vault, key, `+hash+`, +last_seen_upstream, +created_here, +deleted_here
 		FROM archive ORDER BY key, vault, id`)
 	if err != nil {
 		return f, err
@@ -88,6 +81,14 @@ func cachedArchives(ctx context.Context, db *sql.DB, hashes bool, o Options) (Fo
 		var r cacheRow
 		if err := rows.Scan(&r.id, &r.name, &r.vault, &r.key, &r.hash, &r.seen, &r.created, &r.deleted); err != nil {
 			return f, err
+		}
+		for _, t := range []struct {
+			column string
+			number
+		}{{"last_seen_upstream", r.seen}, {"created_here", r.created}, {"deleted_here", r.deleted}} {
+			if t.bad != "" {
+				return f, failure.Errorf(failure.Usage, "the row of archive %q has %s in its column %s, which is no time", oneLine(r.id.String), t.bad, t.column)
+			}
 		}
 		if r.id.String == "" || r.vault.String == "" {
 			return f, failure.Errorf(failure.Damaged, "a row without an archive id or a vault")
@@ -135,8 +136,8 @@ func cachedArchives(ctx context.Context, db *sql.DB, hashes bool, o Options) (Fo
 func (r *cacheRow) record(vault string) (catalog.ArchiveRecord, string) {
 	notice := ""
 	a := catalog.ArchiveRecord{
-		Vault: vault, SeenAsOf: unixTime(r.seen.Float64), DeletedAt: unixTime(r.deleted.Float64),
-		Archive: coldstore.Archive{ID: r.id.String, Description: r.name.String, Created: unixTime(r.created.Float64)},
+		Vault: vault, SeenAsOf: unixTime(r.seen.value), DeletedAt: unixTime(r.deleted.value),
+		Archive: coldstore.Archive{ID: r.id.String, Description: r.name.String, Created: unixTime(r.created.value)},
 	}
 	if a.SeenAsOf.IsZero() {
 		a.UploadedAt = a.Created
@@ -149,44 +150,4 @@ func (r *cacheRow) record(vault string) (catalog.ArchiveRecord, string) {
 		a.TreeHash = h
 	}
 	return a, notice
-}
-
-// openForeign opens an SQLite file of another program, which is not changed.
-func openForeign(file string) (*sql.DB, error) {
-	path, err := filepath.Abs(file)
-	if err != nil {
-		return nil, err
-	}
-	info, err := os.Stat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, failure.Errorf(failure.NotFound, "there is no file %s", file)
-	case err != nil:
-		return nil, err
-	case info.IsDir():
-		return nil, failure.Errorf(failure.Usage, "%s is a directory, and not a database", file)
-	}
-	u := url.URL{Scheme: "file", Path: path, RawQuery: "mode=ro&_pragma=busy_timeout(5000)&_pragma=query_only(1)&_pragma=trusted_schema(0)"}
-	return sql.Open("sqlite", u.String())
-}
-
-// columnsOf lists the columns of a table; none where there is no such table.
-func columnsOf(ctx context.Context, db *sql.DB, table string) ([]string, error) {
-	rows, err := db.QueryContext(ctx, `SELECT name FROM pragma_table_info($1)`, table)
-	if err != nil {
-		return nil, failure.Wrap(failure.Usage, err)
-	}
-	defer rows.Close() // after an error; else it is at its end
-	var list []string
-	for rows.Next() {
-		var name string
-		if err := rows.Scan(&name); err != nil {
-			return nil, err
-		}
-		list = append(list, name)
-	}
-	if err := rows.Err(); err != nil { // not a database at all
-		return nil, failure.Wrap(failure.Usage, err)
-	}
-	return list, nil
 }

@@ -208,7 +208,7 @@ func hopkiwRows(ctx context.Context, file string) ([]hopkiwRow, error) {
 		}
 	}
 	rows, err := db.QueryContext(ctx, `SELECT COALESCE(CAST(path AS TEXT), ''), COALESCE(CAST(name AS TEXT), ''), COALESCE(CAST(archive_id AS TEXT), ''),
-		CAST(COALESCE(uploaded_date, 0) AS REAL) FROM uploads ORDER BY rowid`)
+		+uploaded_date FROM uploads ORDER BY rowid`)
 	if err != nil {
 		return nil, wrap(err)
 	}
@@ -216,11 +216,14 @@ func hopkiwRows(ctx context.Context, file string) ([]hopkiwRow, error) {
 	var list []hopkiwRow
 	for rows.Next() {
 		r := hopkiwRow{vault: vault, from: base}
-		var at float64
+		var at number
 		if err := rows.Scan(&r.path, &r.name, &r.id, &at); err != nil {
 			return nil, wrap(err)
 		}
-		r.at = unixTime(at)
+		if at.bad != "" {
+			return nil, wrap(failure.Errorf(failure.Usage, "the row of %q has %s in its column uploaded_date, which is no time", oneLine(r.path), at.bad))
+		}
+		r.at = unixTime(at.value)
 		list = append(list, r)
 	}
 	return list, rows.Err()

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/firn-backup/firn/internal/adopted"
 	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/snapshot"
@@ -25,6 +26,7 @@ const (
 	kindItems  = "items"
 	kindMirror = "mirror"
 	kindStream = "stream"
+	kindBtrfs  = "btrfs"
 )
 
 // Set is what a program did, as a set of the config file, with what it has stored of it.
@@ -35,7 +37,13 @@ type Set struct {
 	Path  string // absolute; empty: it has none
 	Keys  []Key  // further ones, in order
 	Items []catalog.Item
+	Rows  []adopted.Row // of a stream: its snapshots
+
+	Policy string // of one of the config file
 }
+
+// isStream says whether a kind of set has streams as its snapshots; which producer's, the config file may say otherwise at any time.
+func isStream(kind string) bool { return kind == kindStream || kind == kindBtrfs }
 
 // Key is a line of a set.
 type Key struct{ Name, Value string }
@@ -70,7 +78,7 @@ func section(kind, name string) string {
 type Known struct {
 	Host   string
 	Vaults map[string]string // URLs
-	Sets   map[string]Set    // Kind, Vault and Path
+	Sets   map[string]Set    // Kind, Vault, Path and Policy
 }
 
 // setName makes the name of a set of a path.
@@ -184,7 +192,7 @@ func Named(ctx context.Context, db *catalog.DB, sets []Set, known Known, now tim
 		if db == nil || !record {
 			continue
 		}
-		if _, err := r.set(ctx, &sets[i], mine); err != nil {
+		if _, _, err := r.set(ctx, &sets[i], mine); err != nil {
 			return "", err
 		}
 	}
@@ -197,10 +205,13 @@ func Named(ctx context.Context, db *catalog.DB, sets []Set, known Known, now tim
 
 // recorder writes sets into the catalog.
 type recorder struct {
-	db    *catalog.DB
-	known Known
-	now   time.Time
-	rand  io.Reader
+	db      *catalog.DB
+	known   Known
+	now     time.Time
+	rand    io.Reader
+	zone    *time.Location
+	wanted  string // the name of the set that the user gave
+	notices []string
 }
 
 // name gives a set its name, and its record where there is one. A set of that kind, path and vault that is there already is the same.
@@ -211,7 +222,7 @@ func (r *recorder) name(s *Set, all []catalog.Set, used map[string]bool) catalog
 			return true
 		}
 		c, configured := r.known.Sets[n]
-		if configured && (c.Kind != s.Kind || c.Vault != s.Vault || c.Path != s.Path) {
+		if configured && (!sameKind(c.Kind, s.Kind) || c.Vault != s.Vault || c.Path != s.Path) {
 			return true
 		}
 		i := slices.IndexFunc(all, func(x catalog.Set) bool { return x.Host == r.known.Host && x.Name == n })
@@ -221,24 +232,36 @@ func (r *recorder) name(s *Set, all []catalog.Set, used map[string]bool) catalog
 		}
 		mine = all[i]
 		// Without a config file that says its path, a set of that name may be another directory's.
-		return mine.Kind != s.Kind || mine.Vault != s.Vault || mine.Root != "" || !configured && mine.Label != label(s)
+		return !sameKind(mine.Kind, s.Kind) || mine.Vault != s.Vault || mine.Root != "" || !configured && mine.Label != label(s)
 	})
 	used[s.Name] = true
 	return mine
 }
 
+func sameKind(a, b string) bool { return a == b || isStream(a) && isStream(b) }
+
 // set records one set and its items. What the catalog has of it already stays.
-func (r *recorder) set(ctx context.Context, s *Set, mine catalog.Set) (added int64, err error) {
+func (r *recorder) set(ctx context.Context, s *Set, mine catalog.Set) (items, snaps int64, err error) {
 	if mine.ID == "" {
 		id, err := snapshot.NewID(r.now, r.rand)
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 		mine = catalog.Set{ID: id, Name: s.Name, Label: label(s), Host: r.known.Host, Kind: s.Kind, Vault: s.Vault, Created: r.now}
 		if err := r.db.PutSet(ctx, mine); err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 	}
+	if len(s.Rows) > 0 {
+		snaps, err = r.snapshots(ctx, s, mine)
+		return 0, snaps, err
+	}
+	items, err = r.items(ctx, s, mine)
+	return items, 0, err
+}
+
+// items records the items of a set.
+func (r *recorder) items(ctx context.Context, s *Set, mine catalog.Set) (added int64, err error) {
 	has := map[string]bool{}
 	if err := r.db.Items(ctx, mine.ID, catalog.ItemQuery{All: true}, func(i catalog.Item) error {
 		has[i.Path] = true

@@ -96,7 +96,7 @@ func (a *App) PlanSet(ctx context.Context, t Target, at time.Time) (Planned, err
 			return p, err
 		}
 	}
-	h, err := prune.History(ctx, p.Snapshots, a.keeps(t))
+	h, err := prune.History(ctx, p.Snapshots, p.Policy.Zone, a.keeps(t))
 	if err == nil && db != nil && !hasSnapshots(t) {
 		p.Policy.Incrementals, p.Policy.Retention = plan.NoLimit, plan.Retention{}
 		p.Policy.MinInterval = 0 // that is each item's own

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"path"
 	"slices"
 	"time"
 
@@ -41,6 +42,9 @@ func (s *sender) byID(id string) *catalog.Snapshot {
 
 // local is the point that a snapshot was made of, if it is still there: a snapshot rather than a bookmark of one.
 func (s *sender) local(x *catalog.Snapshot) *source.Point {
+	if x != nil && x.Adopted != "" {
+		return s.dated(x)
+	}
 	if x == nil || x.Header.PointID == "" {
 		return nil
 	}
@@ -51,6 +55,37 @@ func (s *sender) local(x *catalog.Snapshot) *source.Point {
 		}
 	}
 	return found
+}
+
+// dated is the point that another program's snapshot was made of: its date is all that is known of it, so that it must be called that, and have been
+// made about then, wherever midnight was. One that was made anew later is another.
+func (s *sender) dated(x *catalog.Snapshot) *source.Point {
+	day, err := time.Parse(time.DateOnly, x.Header.Point)
+	if err != nil {
+		return nil
+	}
+	for i := range s.points {
+		p := &s.points[i]
+		if age := p.At.Sub(day); !p.Own && path.Base(p.Name) == x.Header.Point && age > -aroundDate && age < 24*time.Hour+aroundDate {
+			return p
+		}
+	}
+	return nil
+}
+
+// aroundDate is how far from midnight of UTC a day may begin or end.
+const aroundDate = 14 * time.Hour
+
+// isStored says that what a point is of is what the newest snapshot is of.
+func (s *sender) isStored(newest *catalog.Snapshot, id string) bool {
+	if newest == nil {
+		return false
+	}
+	if newest.Adopted != "" {
+		p := s.local(newest)
+		return p != nil && p.ID == id
+	}
+	return newest.Header.PointID == id
 }
 
 // choosePoint decides what is sent and what it builds on, of a producer with points. done: there is nothing to send.
@@ -69,8 +104,7 @@ func (s *sender) choosePoint(ctx context.Context) (done bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	newest := s.stored()
-	if !p.Own && newest != nil && newest.Header.PointID == p.ID && !s.o.Full {
+	if !p.Own && !s.o.Full && s.isStored(s.stored(), p.ID) {
 		return true, nil
 	}
 	s.point, s.made = p, true
@@ -222,6 +256,9 @@ func ReleasePoints(ctx context.Context, src source.Stream, points []source.Point
 			needed[x.Header.PointID] = true
 			continue
 		}
+		if x.Adopted != "" { // made of what is not this set's own
+			continue
+		}
 		if byN == nil || x.N > byN.N {
 			byN = x
 		}
@@ -285,10 +322,9 @@ func DryStream(ctx context.Context, o StreamOptions) (StreamPlan, error) {
 	if s.base != nil {
 		p.Base = s.base.ID
 	}
-	newest := s.stored()
 	sendable := slices.DeleteFunc(s.points, func(x source.Point) bool { return x.BaseOnly })
-	if n := len(sendable); newest != nil && n > 0 && !o.Full && !sendable[n-1].Own {
-		p.Nothing = sendable[n-1].ID == newest.Header.PointID
+	if n := len(sendable); n > 0 && !o.Full && !sendable[n-1].Own {
+		p.Nothing = s.isStored(s.stored(), sendable[n-1].ID)
 	}
 	return p, nil
 }

@@ -13,13 +13,21 @@ import (
 // an incremental would build on: what it does not store again would be nowhere.
 var ErrBaseLost = errors.New("the snapshot that this one would build on is not in the vault any more")
 
-// baseThere looks whether the vault still has the base's manifest, if it can tell. A vault that was emptied,
+// baseThere looks whether the vault still has the base's manifest, or what another program stored, if it can tell. A vault that was emptied,
 // made anew or put back from an older copy is found out so; single volumes are what verify looks for.
 func (r *run) baseThere(ctx context.Context) error {
 	if r.base == nil {
 		return nil
 	}
-	err := r.there(ctx, r.base.ManifestPart.Archive)
+	archive := r.base.ManifestPart.Archive
+	if r.base.Adopted != "" { // it has none, and one volume
+		v, err := r.o.Catalog.Volume(ctx, r.base.ID, 1)
+		if err != nil {
+			return err
+		}
+		archive = v.Archive
+	}
+	err := r.there(ctx, archive)
 	if err == nil {
 		return nil
 	}

@@ -31,7 +31,7 @@ var ErrInUse = errors.New("it is still needed")
 
 // ForgetChain forgets all snapshots of a chain, which must be those whose ids are given, and puts
 // their archives on the list of the doomed: one transaction, durable. ErrInUse: an attempt
-// builds on it, or it is the only chain of its set.
+// builds on it, or it is the only chain of its set. An adopted archive that another snapshot was made of, too, is not put on the list.
 func (d *DB) ForgetChain(ctx context.Context, ids []string) error {
 	err := d.change(ctx, durable, func(tx *sql.Tx) error { return d.forgetChain(ctx, tx, ids) })
 	if err == nil {
@@ -89,7 +89,9 @@ func (d *DB) forgetChain(ctx context.Context, tx *sql.Tx, ids []string) error {
 			WHERE s.chain = $1 AND length(s.manifest_archive) > 0 ORDER BY s.n DESC ON CONFLICT (vault, archive) DO NOTHING`,
 		`INSERT INTO doomed (vault, archive, set_id, snap, manifest, size, stored)
 			SELECT s.vault, v.archive, s.set_id, s.id, 0, v.size, ` + stored + ` FROM volumes v JOIN snapshots s ON s.num = v.snap
-			WHERE s.chain = $1 ORDER BY s.n DESC, v.n ON CONFLICT (vault, archive) DO NOTHING`,
+			WHERE s.chain = $1 AND (s.adopted = '' OR NOT EXISTS (SELECT 1 FROM snapshots q JOIN volumes w ON w.snap = q.num
+				WHERE q.adopted <> '' AND q.chain <> s.chain AND q.vault = s.vault AND w.archive = v.archive))
+			ORDER BY s.n DESC, v.n ON CONFLICT (vault, archive) DO NOTHING`,
 		`INSERT INTO garbage (chain) VALUES ($1)`,
 		`DELETE FROM changes WHERE snap IN (SELECT num FROM snapshots WHERE chain = $1)`,
 		`DELETE FROM problems WHERE snap IN (SELECT num FROM snapshots WHERE chain = $1)`,

@@ -40,6 +40,13 @@ func volumeArgs(v *manifest.Volume) []any {
 	return []any{v.Size, v.TreeHash[:], v.Raw, rawHash(v), packFrames(v.Frames), v.Header, v.Tail}
 }
 
+// knownColumns are volumeColumns of stored volumes: of what another program stored, of which the stream's size is not known, size and tree hash
+// may be known from a listing only.
+const knownColumns = `CASE WHEN raw > 0 OR size > 0 THEN size ELSE COALESCE((SELECT a.size ` + adoptedArchive + `), 0) END,
+	CASE WHEN raw > 0 THEN tree_hash ELSE COALESCE((SELECT a.tree_hash ` + adoptedArchive + `), tree_hash) END, raw, raw_sha256, frames, header, tail`
+
+const adoptedArchive = `FROM archives a JOIN snapshots s ON s.vault = a.vault WHERE s.num = volumes.snap AND s.adopted <> '' AND a.archive = volumes.archive`
+
 // volumeScan scans n, archive, volumeColumns and, when leaves is asked for, leaves.
 type volumeScan struct {
 	v                               manifest.Volume
@@ -276,7 +283,7 @@ func volumesOf(ctx context.Context, q querier, snap int64) ([]manifest.Volume, e
 		v, err := s.volume()
 		vols = append(vols, v)
 		return err
-	}, `SELECT n, archive, `+volumeColumns+` FROM volumes WHERE snap = $1 ORDER BY n`, snap)
+	}, `SELECT n, archive, `+knownColumns+` FROM volumes WHERE snap = $1 ORDER BY n`, snap)
 	return vols, err
 }
 
@@ -287,7 +294,7 @@ func (d *DB) Volume(ctx context.Context, snap string, n int) (manifest.Volume, e
 		return manifest.Volume{}, d.fail("find volume", err)
 	}
 	var s volumeScan
-	err = d.b.Read.QueryRowContext(ctx, `SELECT n, archive, `+volumeColumns+`, leaves FROM volumes WHERE snap = $1 AND n = $2`,
+	err = d.b.Read.QueryRowContext(ctx, `SELECT n, archive, `+knownColumns+`, leaves FROM volumes WHERE snap = $1 AND n = $2`,
 		v.num, n).Scan(append(s.dest(), &s.leaves)...)
 	if err != nil {
 		return manifest.Volume{}, d.fail("find volume", notFound(err, "volume %d of %s", n, snap))

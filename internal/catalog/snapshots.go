@@ -39,6 +39,10 @@ type Snapshot struct {
 	ManifestHash manifest.Hash
 	ManifestPart ArchiveRef // the archive the manifest is stored as
 	Totals       Totals
+	// Adopted is the program that stored it; empty: Firn. Such a snapshot is one archive, its only volume, of which the size before
+	// the codecs and the frames are not known. It has no manifest (ManifestPart has nothing but a time), ManifestHash is of what is known
+	// of it, and N is no order: it comes before all of Firn's own.
+	Adopted string
 }
 
 // ArchiveRef is a stored archive.
@@ -109,6 +113,9 @@ func (d *DB) begin(ctx context.Context, tx *sql.Tx, s *Snapshot) error {
 		return notFound(err, "set %s", s.SetID)
 	}
 	var other string
+	if err := giveWay(ctx, tx, s.SetID, n); err != nil {
+		return err
+	}
 	err = tx.QueryRowContext(ctx, `SELECT id FROM snapshots WHERE id = $1 OR (set_id = $2 AND (n = $3 OR state = $4))`,
 		s.ID, s.SetID, n, string(Running)).Scan(&other)
 	if err == nil {
@@ -161,7 +168,7 @@ func (d *DB) chainOf(ctx context.Context, tx *sql.Tx, s *Snapshot) (int64, error
 	var set string
 	var base view
 	var head []byte
-	err := tx.QueryRowContext(ctx, `SELECT num, chain, n, state, set_id, header FROM snapshots WHERE id = $1`, s.Base).
+	err := tx.QueryRowContext(ctx, `SELECT num, chain, CASE adopted WHEN '' THEN n ELSE 0 END, state, set_id, header FROM snapshots WHERE id = $1`, s.Base).
 		Scan(&base.num, &base.chain, &base.n, &base.state, &set, &head)
 	if err != nil {
 		return 0, notFound(err, "snapshot %s, the base", s.Base)
@@ -188,7 +195,7 @@ func (d *DB) chainOf(ctx context.Context, tx *sql.Tx, s *Snapshot) (int64, error
 }
 
 const snapshotQuery = `SELECT s.id, s.set_id, s.n, s.kind, s.base, c.n, c.id, s.at, s.made, s.state, s.header, s.params,
-	s.vault, s.manifest_hash, s.manifest_archive, s.manifest_size, s.manifest_tree, s.stored, s.totals
+	s.vault, s.manifest_hash, s.manifest_archive, s.manifest_size, s.manifest_tree, s.stored, s.totals, s.adopted
 	FROM snapshots s JOIN snapshots c ON c.num = s.chain `
 
 // Snapshot returns one snapshot or attempt.
@@ -197,14 +204,15 @@ func (d *DB) Snapshot(ctx context.Context, id string) (Snapshot, error) {
 	return s, d.fail("find snapshot", notFound(err, "snapshot %s", id))
 }
 
-// Snapshots of a set, Running ones included, by N.
+// Snapshots of a set, Running ones included: adopted ones by date, then Firn's own by N.
 func (d *DB) Snapshots(ctx context.Context, setID string) ([]Snapshot, error) {
 	var list []Snapshot
 	err := each(ctx, d.b.Read, func(r scanner) error {
 		s, err := scanSnapshot(r)
 		list = append(list, s)
 		return err
-	}, snapshotQuery+`WHERE s.set_id = $1 ORDER BY s.n`, setID)
+	}, snapshotQuery+`WHERE s.set_id = $1
+		ORDER BY CASE s.adopted WHEN '' THEN 1 ELSE 0 END, CASE s.adopted WHEN '' THEN '' ELSE s.at END, s.n`, setID)
 	if err != nil {
 		return nil, d.fail("list snapshots", err)
 	}
@@ -218,7 +226,7 @@ func scanSnapshot(r scanner) (Snapshot, error) {
 	var stored time.Time
 	err := r.Scan(&s.ID, &s.SetID, &s.N, &s.Kind, &s.Base, &s.ChainN, &s.Chain, timeColumn{&s.At}, timeColumn{&s.Made},
 		&s.State, &header, &s.Params, &s.Vault, &hash, &archive, &size, &tree,
-		timeColumn{&stored}, &totals)
+		timeColumn{&stored}, &totals, &s.Adopted)
 	if err != nil {
 		return s, err
 	}
@@ -297,18 +305,18 @@ func (d *DB) Discard(ctx context.Context, id string) ([]manifest.Volume, error) 
 	return vols, nil
 }
 
-// DropSnapshot removes a stored snapshot that is the last of its chain.
+// DropSnapshot removes a stored snapshot that is the last of its chain; of a stream's, one that nothing builds on.
 func (d *DB) DropSnapshot(ctx context.Context, id string) error {
 	err := d.change(ctx, durable, func(tx *sql.Tx) error {
 		v, err := d.view(ctx, tx, id)
 		if err != nil {
 			return err
 		}
-		var last int64
-		if err := tx.QueryRowContext(ctx, `SELECT MAX(n) FROM snapshots WHERE chain = $1`, v.chain).Scan(&last); err != nil {
+		last, err := isLast(ctx, tx, v, id)
+		if err != nil {
 			return err
 		}
-		if v.state != Stored || v.n != last {
+		if v.state != Stored || !last {
 			return errors.New("it is not the last stored snapshot of its chain")
 		}
 		return d.drop(ctx, tx, v)
@@ -317,6 +325,25 @@ func (d *DB) DropSnapshot(ctx context.Context, id string) error {
 		err = d.sweep(ctx)
 	}
 	return d.fail("drop snapshot "+id, err)
+}
+
+// isLast says whether nothing builds on a snapshot. Numbers tell that of trees; of streams several may build on one.
+func isLast(ctx context.Context, tx *sql.Tx, v view, id string) (bool, error) {
+	var head []byte
+	if err := tx.QueryRowContext(ctx, `SELECT header FROM snapshots WHERE num = $1`, v.num).Scan(&head); err != nil {
+		return false, err
+	}
+	h, err := parseHeader(head)
+	if err != nil {
+		return false, failure.Wrap(failure.Damaged, err)
+	}
+	n := 0
+	if h.IsStream() {
+		err = tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM snapshots WHERE chain = $1 AND base = $2`, v.chain, id).Scan(&n)
+	} else {
+		err = tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM snapshots WHERE chain = $1 AND n > $2`, v.chain, v.n).Scan(&n)
+	}
+	return n == 0, err
 }
 
 // drop removes a snapshot that nothing is based on. The entries of a full one, which

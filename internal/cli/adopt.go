@@ -20,6 +20,7 @@ import (
 type adoptFlags struct {
 	region, account string
 	keys, vaults    []string
+	set             string
 	write           string
 	dry             bool
 }
@@ -42,7 +43,7 @@ func newAdoptTool(c *command, t adopt.Tool) *cobra.Command {
 		Short:   t.Short,
 		Long:    t.Long,
 		Example: example("firn adopt " + t.Name + " " + t.File),
-		Args:    args(1, max(t.Most, 1), map[bool]string{true: "its files", false: "one file"}[t.Most > 1]),
+		Args:    args(least(t), max(t.Most, 1), map[bool]string{true: "its files", false: "one file"}[t.Most > 1]),
 		RunE:    func(cmd *cobra.Command, args []string) error { return c.adopt(cmd, t, args, f) },
 	}
 	fs := cmd.Flags()
@@ -57,6 +58,9 @@ func newAdoptTool(c *command, t adopt.Tool) *cobra.Command {
 		adopt.FlagVault: func() {
 			fs.StringArrayVar(&f.vaults, "vault", nil, "the `VAULT` that it is, or NAME=VAULT: what is called NAME there is this VAULT here; may be repeated")
 		},
+		adopt.FlagSet: func() {
+			fs.StringVar(&f.set, "set", "", "the `SET` that goes on with it (default: the only one of the config file that can, or a new one)")
+		},
 	} {
 		if slices.Contains(t.Flags, name) {
 			add()
@@ -65,6 +69,14 @@ func newAdoptTool(c *command, t adopt.Tool) *cobra.Command {
 	fs.StringVar(&f.write, "write", "", "write the sets that are made into a new `FILE`, to be appended to the config file")
 	fs.BoolVar(&f.dry, "dry-run", false, "say what would be taken over, and change nothing")
 	return cmd
+}
+
+// least is how many files must be given.
+func least(t adopt.Tool) int {
+	if t.None {
+		return 0
+	}
+	return 1
 }
 
 // jsonAdopted is what was taken over. docs/reference/adopt.md.
@@ -78,8 +90,10 @@ type jsonAdopted struct {
 	Vaults   []string `json:"vaults"`
 	Sets     []string `json:"sets"`
 	Items    int64    `json:"items"`
-	Config   string   `json:"config,omitempty"`
-	DryRun   bool     `json:"dry_run,omitempty"`
+	// Snapshots of the sets that were not known.
+	Snapshots int64  `json:"snapshots"`
+	Config    string `json:"config,omitempty"`
+	DryRun    bool   `json:"dry_run,omitempty"`
 }
 
 func (c *command) adopt(cmd *cobra.Command, t adopt.Tool, files []string, f adoptFlags) error {
@@ -103,7 +117,7 @@ func (c *command) adopt(cmd *cobra.Command, t adopt.Tool, files []string, f adop
 		return err
 	}
 	located := map[adopt.Place]string{}
-	o := adopt.Options{Known: known, Now: a.Now(), Rand: rand.Reader, Keys: f.keys, Zone: c.env.Now().Location(), VaultURL: func(ctx context.Context, p adopt.Place) (string, error) {
+	o := adopt.Options{Known: known, Set: f.set, Now: a.Now(), Rand: rand.Reader, Keys: f.keys, Zone: c.env.Now().Location(), VaultURL: func(ctx context.Context, p adopt.Place) (string, error) {
 		for _, url := range []string{named[p.Name], named[""], located[p]} {
 			if url != "" {
 				return url, nil
@@ -152,8 +166,11 @@ func writeNew(file, text string) error {
 
 func (c *command) tellAdopted(t adopt.Tool, files []string, f adoptFlags, res adopt.Result) error {
 	if c.json {
-		j := jsonAdopted{Tool: t.Name, File: files[0], Files: files, Archives: res.Archives, Deleted: res.Deleted, Added: res.Added, Vaults: res.Vaults,
+		j := jsonAdopted{Tool: t.Name, Files: append([]string{}, files...), Snapshots: res.Snapshots, Archives: res.Archives, Deleted: res.Deleted, Added: res.Added, Vaults: res.Vaults,
 			Sets: []string{}, Items: res.Items, Config: res.Config, DryRun: f.dry}
+		if len(files) > 0 {
+			j.File = files[0]
+		}
 		if j.Vaults == nil {
 			j.Vaults = []string{}
 		}
@@ -176,6 +193,8 @@ func (c *command) tellAdopted(t adopt.Tool, files []string, f adoptFlags, res ad
 	switch {
 	case f.dry:
 		text += "nothing was recorded"
+	case len(res.Sets) > 0 && res.Items == 0 && hasRows(res.Sets):
+		text += fmt.Sprintf("%s new; %s with %s new to them", count(res.Added), plural(int64(len(res.Sets)), "set"), plural(res.Snapshots, "snapshot"))
 	case len(res.Sets) > 0:
 		text += fmt.Sprintf("%s new; %s with %s new to them", count(res.Added), plural(int64(len(res.Sets)), "set"), plural(res.Items, "item"))
 	default:
@@ -183,6 +202,10 @@ func (c *command) tellAdopted(t adopt.Tool, files []string, f adoptFlags, res ad
 	}
 	c.talk("%s", text)
 	return nil
+}
+
+func hasRows(sets []adopt.Set) bool {
+	return slices.ContainsFunc(sets, func(s adopt.Set) bool { return len(s.Rows) > 0 })
 }
 
 // adoptKnown is what the config file has.
@@ -196,7 +219,7 @@ func adoptKnown(a *app.App) (adopt.Known, error) {
 		if err != nil {
 			return k, err
 		}
-		k.Sets[name] = adopt.Set{Name: name, Kind: s.KindOf(), Vault: url, Path: s.Path}
+		k.Sets[name] = adopt.Set{Name: name, Kind: s.KindOf(), Vault: url, Path: s.Path, Policy: s.Policy}
 	}
 	return k, nil
 }

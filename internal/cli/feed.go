@@ -106,6 +106,9 @@ func (f *feeding) decide(ctx context.Context, t app.Target) (due bool, answer st
 			return false, answer, fmt.Errorf("set %s: snapshot %s is planned to be built on and is not there", t.Set.Name, p.Decision.Base)
 		}
 		answer.text, answer.base = "i "+base.At.In(f.zone).Format(time.DateOnly), base.ID
+		if base.Adopted != "" { // it is called so, whatever zone its date was read in
+			answer.text = "i " + base.Header.Point
+		}
 	}
 	return true, answer, nil
 }

@@ -97,6 +97,9 @@ func exists(path string) bool {
 
 // streamFile is the name of a stream's file. In the order of names the files of a chain are received.
 func streamFile(dir string, s *catalog.Snapshot) string {
+	if s.Adopted != "" { // before all of Firn's own, and called by its date
+		return filepath.Join(dir, fmt.Sprintf("000000-%s-%s.%s", s.Header.Point, s.Kind, s.Header.Stream))
+	}
 	return filepath.Join(dir, fmt.Sprintf("%06d-%s-%s.%s", s.N, s.At.UTC().Format("20060102T150405Z"), s.Kind, s.Header.Stream))
 }
 

@@ -69,8 +69,9 @@ type jsonSnapshot struct {
 	At       *string `json:"at"`
 	Made     *string `json:"made"`
 	Kind     string  `json:"kind"`
-	Stream   string  `json:"stream,omitempty"` // of what is no tree: zfs, btrfs or raw
-	Point    string  `json:"point,omitempty"`  // what was sent
+	Stream   string  `json:"stream,omitempty"`  // of what is no tree: zfs, btrfs or raw
+	Point    string  `json:"point,omitempty"`   // what was sent
+	Adopted  string  `json:"adopted,omitempty"` // the program that stored it
 	Base     string  `json:"base,omitempty"`
 	Chain    string  `json:"chain"`
 	State    string  `json:"state"`
@@ -91,7 +92,7 @@ func snapshotJSON(set catalog.Set, s catalog.Snapshot) jsonSnapshot {
 		stream = s.Header.Stream
 	}
 	return jsonSnapshot{
-		Stream: stream, Point: s.Header.Point,
+		Stream: stream, Point: s.Header.Point, Adopted: s.Adopted,
 		Snapshot: s.ID, Set: set.Name, SetID: set.ID, Host: set.Host, N: s.N, At: stampJSON(s.At), Made: stampJSON(s.Made),
 		Kind: string(s.Kind), Base: s.Base, Chain: s.Chain, State: string(s.State), Vault: s.Vault,
 		Entries: t.Entries, Size: t.Bytes, Changed: t.Changed, Deleted: t.Deleted, Raw: t.Raw, Stored: t.Stored, Problems: t.Problems,
@@ -100,6 +101,9 @@ func snapshotJSON(set catalog.Set, s catalog.Snapshot) jsonSnapshot {
 
 // entriesText is how many entries a snapshot has, or what it is where it has none.
 func entriesText(s *catalog.Snapshot) string {
+	if s.Adopted != "" {
+		return s.Adopted
+	}
 	if s.Header.IsStream() {
 		return s.Header.Stream
 	}

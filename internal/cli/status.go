@@ -263,7 +263,9 @@ func (c *command) retrievalsOf(ctx context.Context, a *app.App, p *app.Planned, 
 		}
 	}
 	for i := range p.Snapshots {
-		note(p.Snapshots[i].ManifestPart.Archive)
+		if p.Snapshots[i].Adopted == "" {
+			note(p.Snapshots[i].ManifestPart.Archive)
+		}
 		vols, err := db.Volumes(ctx, p.Snapshots[i].ID)
 		if err != nil {
 			return err

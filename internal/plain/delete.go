@@ -116,8 +116,10 @@ func (v *Vault) notNeeded(ctx context.Context, list []catalog.ArchiveRecord) err
 				}
 				return failure.Errorf(failure.Usage, "archive %s is needed by snapshot %s of set %s", Title(r), s.ID, set.Name)
 			}
-			if err := refuse(s.ManifestPart.Archive); err != nil {
-				return err
+			if s.Adopted == "" {
+				if err := refuse(s.ManifestPart.Archive); err != nil {
+					return err
+				}
 			}
 			if err := v.eachVolume(ctx, s.ID, func(m *manifest.Volume) error { return refuse(m.Archive) }); err != nil {
 				return err

@@ -35,8 +35,12 @@ func (r *run) list(ctx context.Context, vault string) (*listing, error) {
 		return nil, err
 	}
 	l := &listing{exact: s.Traits().ListLag == 0}
+	others, err := r.adopted(ctx)
+	if err != nil {
+		return nil, err
+	}
 	take := func(a coldstore.Archive) error {
-		if d, ok := describe(a); ok && d.SetID == r.o.Set.ID {
+		if d, ok := describe(a); ok && d.SetID == r.o.Set.ID || others[a.ID] {
 			l.archives[a.ID] = a
 		}
 		return nil
@@ -58,6 +62,24 @@ func (r *run) list(ctx context.Context, vault string) (*listing, error) {
 	}
 	r.listings[vault] = l
 	return l, nil
+}
+
+// adopted are the archives of the set's snapshots that another program stored: they are not described as the set's.
+func (r *run) adopted(ctx context.Context) (map[string]bool, error) {
+	ids := map[string]bool{}
+	for i := range r.snaps {
+		if r.snaps[i].Adopted == "" {
+			continue
+		}
+		vols, err := r.o.Catalog.Volumes(ctx, r.snaps[i].ID)
+		if err != nil {
+			return nil, err
+		}
+		for _, v := range vols {
+			ids[v.Archive] = true
+		}
+	}
+	return ids, nil
 }
 
 func describe(a coldstore.Archive) (manifest.Description, bool) {
@@ -84,8 +106,10 @@ func (r *run) newestThere(ctx context.Context) error {
 		if !l.exact {
 			continue
 		}
-		if err := l.has(s.ManifestPart.Archive, s.ManifestPart.Size, s.ManifestPart.TreeHash); err != nil {
-			return r.incomplete(s, err)
+		if s.Adopted == "" {
+			if err := l.has(s.ManifestPart.Archive, s.ManifestPart.Size, s.ManifestPart.TreeHash); err != nil {
+				return r.incomplete(s, err)
+			}
 		}
 		vols, err := r.o.Catalog.Volumes(ctx, s.ID)
 		if err != nil {
@@ -109,9 +133,9 @@ func (l *listing) has(archive string, size int64, hash [32]byte) error {
 	switch {
 	case !ok:
 		return fmt.Errorf("archive %s is not there", archive)
-	case a.Size != size:
+	case size > 0 && a.Size != size: // of what another program stored it may not be known
 		return fmt.Errorf("archive %s has %d bytes and not %d", archive, a.Size, size)
-	case !a.TreeHash.IsZero() && a.TreeHash != treehash.Hash(hash):
+	case !a.TreeHash.IsZero() && hash != [32]byte{} && a.TreeHash != treehash.Hash(hash):
 		return fmt.Errorf("archive %s has another tree hash", archive)
 	}
 	return nil
@@ -125,7 +149,7 @@ func (r *run) orphans(ctx context.Context, going []plan.Expiry) error {
 	newest := uint64(0)
 	state := map[string]catalog.State{}
 	for _, s := range r.snaps {
-		if s.State == catalog.Stored {
+		if s.State == catalog.Stored && s.Adopted == "" {
 			newest = max(newest, s.N)
 		}
 		state[s.ID] = s.State
@@ -181,7 +205,9 @@ func (r *run) known(ctx context.Context, vault string, l *listing, state map[str
 				state[s.ID] = lacking
 			}
 		}
-		name(s.ManifestPart.Archive)
+		if s.Adopted == "" {
+			name(s.ManifestPart.Archive)
+		}
 		vols, err := r.o.Catalog.Volumes(ctx, s.ID)
 		if err != nil {
 			return nil, err

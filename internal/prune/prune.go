@@ -5,12 +5,14 @@
 package prune
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"sync"
 	"time"
 
+	"github.com/firn-backup/firn/internal/adopted"
 	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/internal/coldstore"
 	"github.com/firn-backup/firn/internal/failure"
@@ -110,7 +112,7 @@ func (r *run) run(ctx context.Context) error {
 	if r.snaps, err = r.o.Catalog.Snapshots(ctx, r.o.Set.ID); err != nil {
 		return err
 	}
-	h, err := History(ctx, r.snaps, r.keeps)
+	h, err := History(ctx, r.snaps, r.o.Policy.Zone, r.keeps)
 	if err != nil {
 		return err
 	}
@@ -190,10 +192,17 @@ func (r *run) keeps(ctx context.Context, vault string) (Keeps, error) {
 type Keeps struct{ MinDays, LockDays int }
 
 // History is what the plan must know of a set's snapshots and attempts. keeps tells how a vault keeps what
-// the set stores; nil: it may go at any time.
-func History(ctx context.Context, snaps []catalog.Snapshot, keeps func(ctx context.Context, vault string) (Keeps, error)) ([]plan.Snapshot, error) {
+// the set stores; nil: it may go at any time. Snapshots of another program are of a date, which begins in zone (nil: UTC), and come
+// before all of Firn's own.
+func History(ctx context.Context, snaps []catalog.Snapshot, zone *time.Location, keeps func(ctx context.Context, vault string) (Keeps, error)) ([]plan.Snapshot, error) {
 	days := map[string]Keeps{}
 	var h []plan.Snapshot
+	before := uint64(0) // of another program
+	for i := range snaps {
+		if snaps[i].Adopted != "" {
+			before++
+		}
+	}
 	for i := range snaps {
 		s := &snaps[i]
 		if _, ok := days[s.Vault]; !ok && keeps != nil {
@@ -204,8 +213,14 @@ func History(ctx context.Context, snaps []catalog.Snapshot, keeps func(ctx conte
 			days[s.Vault] = n
 		}
 		x := plan.Snapshot{
-			ID: s.ID, N: s.N, At: s.At, Kind: s.Kind, Base: s.Base, Complete: s.State == catalog.Stored,
+			ID: s.ID, N: before + s.N, At: s.At, Kind: s.Kind, Base: s.Base, Complete: s.State == catalog.Stored,
 			Vault: s.Vault, MinDays: days[s.Vault].MinDays, LockDays: days[s.Vault].LockDays, Size: s.Totals.Stored, Stored: s.ManifestPart.Stored,
+		}
+		if s.Adopted != "" {
+			x.N = uint64(i + 1) // they are the first of the list
+			if at := adopted.Midnight(s.Header.Point, cmp.Or(zone, time.UTC)); !at.IsZero() {
+				x.At = at
+			}
 		}
 		if x.Stored.IsZero() {
 			x.Stored = s.Made // begun then, by a version that did not write down more

@@ -261,7 +261,7 @@ func (e *emptying) archivesOf(ctx context.Context, snap *catalog.Snapshot) ([]co
 	for i := range vols {
 		list = append(list, coldstore.Archive{ID: vols[i].Archive, Size: vols[i].Size, TreeHash: vols[i].TreeHash})
 	}
-	if snap.State == catalog.Stored {
+	if snap.State == catalog.Stored && snap.Adopted == "" {
 		list = append(list, coldstore.Archive{ID: snap.ManifestPart.Archive, Size: snap.ManifestPart.Size, TreeHash: snap.ManifestPart.TreeHash})
 	}
 	return list, nil

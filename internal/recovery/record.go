@@ -156,12 +156,20 @@ func (r *run) tryRecord(ctx context.Context, set *manifest.ListedSet, s *manifes
 	if err := checkPlace(&h, set, s, a); err != nil {
 		return err
 	}
-	chain, base, err := r.checkBase(ctx, &h)
+	kept, made, err := r.putSet(ctx, &h)
 	if err != nil {
 		return err
 	}
-	kept, made, err := r.putSet(ctx, &h)
+	others, err := r.adopt(ctx, kept, &h)
+	var chain []uint64
+	var base *catalog.Snapshot
+	if err == nil {
+		chain, base, err = r.checkBase(ctx, &h)
+	}
 	if err != nil {
+		if cerr := r.takeBack(ctx, &h, made, others); cerr != nil {
+			return fmt.Errorf("%w (after %v)", cerr, err)
+		}
 		return err
 	}
 	err = r.makeRoom(ctx, &h)
@@ -175,26 +183,40 @@ func (r *run) tryRecord(ctx context.Context, set *manifest.ListedSet, s *manifes
 		err = r.fill(ctx, m, a, chain, base, want)
 	}
 	if err != nil {
-		if cerr := r.takeBack(ctx, &h, made); cerr != nil {
+		if cerr := r.takeBack(ctx, &h, made, others); cerr != nil {
 			return fmt.Errorf("%w (after %v)", cerr, err)
 		}
 		return err
 	}
-	snap, err := r.o.Catalog.Snapshot(ctx, h.Snap)
-	if err == nil {
+	if made {
+		if kept, err = r.takeName(ctx, kept, &h); err != nil {
+			return err
+		}
+	}
+	for _, id := range append(others, h.Snap) {
+		snap, err := r.o.Catalog.Snapshot(ctx, id)
+		if err != nil {
+			return err
+		}
 		r.o.Observe.Recovered(kept, snap)
 	}
-	return err
+	r.res.Recovered += len(others)
+	return nil
 }
 
 // takeBack removes what an unsuccessful attempt left in the catalog.
-func (r *run) takeBack(ctx context.Context, h *manifest.Header, madeSet bool) error {
+func (r *run) takeBack(ctx context.Context, h *manifest.Header, madeSet bool, others []string) error {
 	s, err := r.o.Catalog.Snapshot(ctx, h.Snap)
 	if err == nil && s.State == catalog.Running && s.Params == marker {
 		_, err = r.o.Catalog.Discard(ctx, h.Snap)
 	}
 	if err != nil && failure.KindOf(err) != failure.NotFound {
 		return err
+	}
+	for _, id := range slices.Backward(others) {
+		if err := r.o.Catalog.DropSnapshot(ctx, id); err != nil {
+			return err
+		}
 	}
 	if !madeSet {
 		return nil
@@ -238,7 +260,7 @@ func (r *run) checkBase(ctx context.Context, h *manifest.Header) (chain []uint64
 		return nil, nil, refuse(Unusable, "its base, snapshot %s, could not be recovered", h.Base)
 	case err != nil:
 		return nil, nil, err
-	case b.SetID != h.SetID || b.N >= h.N || b.ManifestHash != h.BaseHash:
+	case b.SetID != h.SetID || b.N >= h.N && b.Adopted == "" || b.ManifestHash != h.BaseHash:
 		return nil, nil, refuse(Damaged, "it builds on another version of its base, snapshot %s", h.Base)
 	}
 	all, err := r.o.Catalog.Snapshots(ctx, h.SetID)
@@ -272,7 +294,7 @@ func (r *run) makeRoom(ctx context.Context, h *manifest.Header) error {
 			}
 		case s.State == catalog.Running:
 			return refuse(Conflict, "an interrupted backup of the set is in the catalog: finish it first")
-		case s.N == h.N:
+		case s.N == h.N && s.Adopted == "":
 			return refuse(Conflict, "another snapshot of the set, %s, has the number %d too", s.ID, h.N)
 		}
 	}

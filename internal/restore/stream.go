@@ -46,10 +46,14 @@ func StreamChain(ctx context.Context, db *catalog.DB, id string) ([]catalog.Snap
 		if err != nil {
 			return nil, err
 		}
+		if slices.ContainsFunc(chain, func(x catalog.Snapshot) bool { return x.ID == s.ID }) {
+			return nil, failure.Errorf(failure.Damaged, "snapshot %s builds on itself", s.ID)
+		}
 		if s.State != catalog.Stored {
 			return nil, failure.Errorf(failure.NotFound, "snapshot %s is not stored", id)
 		}
-		if len(chain) > 0 && s.N >= chain[len(chain)-1].N {
+		// What another program stored has no order by number.
+		if len(chain) > 0 && s.N >= chain[len(chain)-1].N && s.Adopted == "" {
 			return nil, failure.Errorf(failure.Damaged, "snapshot %s builds on a later one, %s", chain[len(chain)-1].ID, s.ID)
 		}
 		chain = append(chain, s)
@@ -148,6 +152,9 @@ func (r *streamRun) plan(ctx context.Context) error {
 			r.res.Raw += vols[j].Raw
 			r.o.Observe.Range(vols[j].Archive, retrieval.All(&vols[j])[0].Range)
 			// The rest, which may be long, is looked up when it is read.
+			if s.Adopted != "" && vols[j].Size == 0 {
+				return failure.Errorf(failure.Failed, "the size of archive %s is not known: firn vault sync %s asks the vault for it", vols[j].Archive, s.Vault)
+			}
 			vols[j] = manifest.Volume{N: vols[j].N, Archive: vols[j].Archive, Size: vols[j].Size, Raw: vols[j].Raw}
 		}
 		r.openers, r.vols = append(r.openers, opener), append(r.vols, vols)
@@ -187,9 +194,15 @@ type streamReader struct {
 	held  []byte // the memory of a volume's last frame
 	check *sendstream.Checker
 	err   error
+
+	whole *retrieval.Checked // of what another program stored; nil: it is not open
 }
 
 func (s *streamReader) close() {
+	if s.whole != nil {
+		s.whole.Close()
+		s.whole = nil
+	}
 	if s.x != nil {
 		s.x.Close()
 		s.x = nil
@@ -212,6 +225,9 @@ func (s *streamReader) Read(p []byte) (int, error) {
 func (s *streamReader) fill() error {
 	if err := s.ctx.Err(); err != nil {
 		return err
+	}
+	if s.r.res.Chain[s.i].Adopted != "" {
+		return s.fillAdopted()
 	}
 	vols := s.r.vols[s.i]
 	if s.x == nil {

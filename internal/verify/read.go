@@ -48,6 +48,12 @@ func (r *run) readAll(ctx context.Context) error {
 		}
 	}
 	for _, s := range r.snaps {
+		if s.Adopted != "" {
+			if err := r.readAdopted(ctx, desk, s); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := r.readManifest(ctx, desk, s); err != nil {
 			return err
 		}
@@ -71,10 +77,54 @@ func (r *run) ask(ctx context.Context, desk *retrieval.Desk, s catalog.Snapshot)
 		}
 		return desk.Want(ctx, archive, coldstore.Range{}, r.expected[archive].size)
 	}
-	if err := ask(s.ManifestPart.Archive); err != nil {
-		return err
+	if s.Adopted == "" {
+		if err := ask(s.ManifestPart.Archive); err != nil {
+			return err
+		}
 	}
 	return r.eachVolume(ctx, s.ID, func(v *manifest.Volume) error { return ask(v.Archive) })
+}
+
+// readAdopted reads what another program stored, as far as that can be compared with anything.
+func (r *run) readAdopted(ctx context.Context, desk *retrieval.Desk, s catalog.Snapshot) error {
+	v, err := r.o.Catalog.Volume(ctx, s.ID, 1)
+	if err != nil {
+		return err
+	}
+	e := r.expected[v.Archive]
+	if e == nil || !e.seen {
+		return nil // reported
+	}
+	if v.Size == 0 {
+		v.Size = e.size
+	}
+	err = readChecked(ctx, desk, &v, &s)
+	switch {
+	case err == nil:
+		r.o.Observe.Archive(v.Archive, v.Size, true)
+		r.res.Files++
+	case retrieval.IsDamage(err):
+		r.found(Finding{Kind: Damaged, Archive: v.Archive, Set: s.SetID, Snapshot: s.ID, Volume: 1, Reason: retrieval.Reason(err)})
+	default:
+		return err
+	}
+	return nil
+}
+
+func readChecked(ctx context.Context, desk *retrieval.Desk, v *manifest.Volume, s *catalog.Snapshot) error {
+	in, err := desk.OpenAdopted(ctx, v, &s.Header)
+	if err != nil {
+		return err
+	}
+	defer in.Close() // it was only read
+	for {
+		if _, err := in.Next(); err != nil {
+			if err == io.EOF {
+				return nil
+			}
+			return err
+		}
+	}
 }
 
 // readManifest reads a manifest, and compares its hash and signer.

@@ -196,9 +196,11 @@ func (r *run) expectSnapshot(ctx context.Context, s catalog.Snapshot) error {
 	if stored {
 		r.snaps = append(r.snaps, s)
 		r.res.Snapshots++
-		r.put(s.ManifestPart.Archive, expected{
-			set: s.SetID, snap: s.ID, made: s.Made, size: s.ManifestPart.Size, hash: s.ManifestPart.TreeHash, needed: true,
-		})
+		if s.Adopted == "" {
+			r.put(s.ManifestPart.Archive, expected{
+				set: s.SetID, snap: s.ID, made: s.Made, size: s.ManifestPart.Size, hash: s.ManifestPart.TreeHash, needed: true,
+			})
+		}
 	} else {
 		pending, err := r.o.Catalog.PendingOf(ctx, s.ID)
 		if err != nil {
@@ -298,6 +300,9 @@ func (r *run) compare(a coldstore.Archive) {
 	e.seen = true
 	r.o.Observe.Archive(a.ID, a.Size, false)
 	f := Finding{Kind: Different, Archive: a.ID, Set: e.set, Snapshot: e.snap, Volume: e.volume}
+	if e.size == 0 { // of what another program stored it may not have been known
+		e.size = a.Size
+	}
 	switch {
 	case !e.needed:
 	case a.Size != e.size:

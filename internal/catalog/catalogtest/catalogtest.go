@@ -30,6 +30,7 @@ func Run(t *testing.T, target Target) {
 		{"FinishTwice", testFinishTwice},
 		{"Discard", testDiscard},
 		{"DropSnapshot", testDropSnapshot},
+		{"AdoptSnapshots", testAdoptSnapshots},
 		{"ForgetChain", testForgetChain},
 		{"Abandon", testAbandon},
 		{"AddDoomed", testAddDoomed},

@@ -17,7 +17,7 @@ import (
 
 // version is that of the newest migration; a test compares them. Each migration sets
 // the file's user_version to its own.
-const version = 8
+const version = 9
 
 // applicationID marks the file as Firn's: "Firn".
 const applicationID = 0x4669726e
