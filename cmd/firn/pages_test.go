@@ -18,7 +18,8 @@ import (
 
 // TestComingFrom runs the pages of docs/coming-from: of every table with a column "Firn" the commands in it, from
 // top to bottom, after what the page's comment "setup" has. A command that is followed by "(exit N)" must exit
-// with that; all others with 0. Pages whose first line names programs in a comment "needs" need these; moto is a server of SNS.
+// with that; all others with 0. In a column "Without Firn" are all the commands that there are, and there is no firn for them. A comment
+// "clock TIME" sets the service's clock, for what comes after it. Pages whose first line names programs in a comment "needs" need these; moto is a server of SNS.
 func TestComingFrom(t *testing.T) {
 	t.Parallel()
 	pages, err := filepath.Glob("../../docs/coming-from/*.md")
@@ -59,13 +60,17 @@ func runPage(t *testing.T, text string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := append(os.Environ(), sns, "HOME="+dir, "PATH="+filepath.Join(dir, "bin")+":"+os.Getenv("PATH"), "TZ=UTC", "LC_ALL=C.UTF-8", "XDG_CONFIG_HOME=", "XDG_STATE_HOME=", "XDG_DATA_HOME=", "XDG_CACHE_HOME=",
+	docs, err := filepath.Abs("../../docs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := append(os.Environ(), sns, "DOCS="+docs, "HOME="+dir, "PATH="+filepath.Join(dir, "bin")+":"+os.Getenv("PATH"), "TZ=UTC", "LC_ALL=C.UTF-8", "XDG_CONFIG_HOME=", "XDG_STATE_HOME=", "XDG_DATA_HOME=", "XDG_CACHE_HOME=",
 		"AWS_ENDPOINT_URL_GLACIER="+pageServer(t, dir), "AWS_ACCESS_KEY_ID=AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY=secret",
 		"AWS_EC2_METADATA_DISABLED=true", "AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null")
-	sh := func(script string, want int) {
+	sh := func(script string, want int, more ...string) {
 		t.Helper()
 		cmd := exec.Command("sh", "-euc", script)
-		cmd.Dir, cmd.Env = dir, env
+		cmd.Dir, cmd.Env = dir, append(env, more...)
 		out, err := cmd.CombinedOutput()
 		got := 0
 		if e := (*exec.ExitError)(nil); errors.As(err, &e) {
@@ -83,7 +88,11 @@ func runPage(t *testing.T, text string) {
 	}
 	n := 0
 	for _, c := range pageCommands(text) {
-		sh(c.text, c.exit)
+		if c.without {
+			sh("! command -v firn; "+c.text, c.exit, "PATH="+withoutFirn())
+		} else {
+			sh(c.text, c.exit)
+		}
 		n++
 	}
 	if n < 3 {
@@ -113,27 +122,43 @@ func pageServer(t *testing.T, dir string) string {
 	return h.URL
 }
 
+// withoutFirn is PATH without the directories that have a firn.
+func withoutFirn() string {
+	var list []string
+	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
+		if _, err := os.Stat(filepath.Join(dir, "firn")); err != nil {
+			list = append(list, dir)
+		}
+	}
+	return strings.Join(list, string(filepath.ListSeparator))
+}
+
 type pageCommand struct {
-	text string
-	exit int
+	text    string
+	exit    int
+	without bool // of a firn
 }
 
 // pageCommands are the commands in the column "Firn" of a page's tables.
 func pageCommands(text string) []pageCommand {
 	code := regexp.MustCompile("`([^`]+)`(?: \\(exit ([0-9]+)\\))?")
 	var list []pageCommand
-	column := -1
+	column, without := -1, false
+	clock := regexp.MustCompile(`^<!-- clock (\S+) -->$`)
 	for line := range strings.SplitSeq(text, "\n") {
 		cells := tableCells(line)
 		if cells == nil {
+			if m := clock.FindStringSubmatch(line); m != nil {
+				list = append(list, pageCommand{text: "echo " + m[1] + " >.clock"})
+			}
 			column = -1
 			continue
 		}
 		if column < 0 {
 			column = len(cells) // not a table of commands
 			for i, c := range cells {
-				if c == "Firn" {
-					column = i
+				if c == "Firn" || c == "Without Firn" {
+					column, without = i, c != "Firn"
 				}
 			}
 			continue
@@ -142,11 +167,11 @@ func pageCommands(text string) []pageCommand {
 			continue
 		}
 		for _, m := range code.FindAllStringSubmatch(cells[column], -1) {
-			if !strings.Contains(m[1], "firn ") && !strings.Contains(m[1], "glacier ") {
+			if !without && !strings.Contains(m[1], "firn ") && !strings.Contains(m[1], "glacier ") {
 				continue // a word, and not a command
 			}
 			exit, _ := strconv.Atoi(m[2]) // none is 0
-			list = append(list, pageCommand{m[1], exit})
+			list = append(list, pageCommand{m[1], exit, without})
 		}
 	}
 	return list

@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""Get every archive of a vault of Amazon Glacier as a file, without Firn: boto3 is all that is needed.
+
+    glacier-get.py REGION VAULT DIRECTORY
+
+It asks for the vault's inventory, then for the archives, and waits: hours, with the service. It may be interrupted and
+run again: files that are there and whole are kept, and jobs that run are found again. Names come from the descriptions:
+of mt-aws-glacier and of Firn's mirrors (mt2, with the time of change), of Firn's sets (SET-SNAPSHOT-PART.tar.zst.age and
+so on), else the description itself. Of several archives of one name the newest has it, older ones have their id added.
+Nothing is written outside of DIRECTORY.
+"""
+import base64, binascii, calendar, json, os, sys, time, urllib.parse
+import boto3
+from botocore.utils import calculate_tree_hash
+
+CHUNK = 1 << 20
+
+
+def named(a):
+    """The path of an archive, and its time of change or None."""
+    d, when = a["ArchiveDescription"].strip(), None
+    if d.startswith("mt2 "):
+        try:
+            text = d[4:].split()[0]
+            m = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+            return m["filename"], calendar.timegm(time.strptime(m["mtime"], "%Y%m%dT%H%M%SZ"))
+        except (ValueError, KeyError, IndexError, binascii.Error):
+            pass
+    if d.startswith("firn/1 "):
+        f = dict(w.split("=", 1) for w in d.split()[1:] if "=" in w)
+        part = f.get("part", "")
+        ends = {"zstd": ".zst", "gzip": ".gz", "bzip2": ".bz2", "age": ".age", "openpgp": ".gpg"}
+        name = "-".join(filter(None, [f.get("set"), f.get("snap"), part.zfill(6) if part.isdigit() else part]))
+        return urllib.parse.unquote(name) + "".join(ends.get(c, "") for c in f.get("codec", "").split(",")), None
+    return urllib.parse.unquote(d) or a["ArchiveId"], when
+
+
+def inside(directory, name):
+    parts = [p for p in name.split("/") if p not in ("", ".", "..")]
+    return os.path.join(directory, *parts or ["archive"])
+
+
+def jobs(client, vault):
+    for page in client.get_paginator("list_jobs").paginate(accountId="-", vaultName=vault):
+        yield from page["JobList"]
+
+
+def ready(client, vault, wanted, pause):
+    """Yield wanted[archive id or None] with its job as soon as that is done; jobs that are not there are begun."""
+    while wanted:
+        begun = set()
+        for j in sorted(jobs(client, vault), key=lambda j: j["CreationDate"], reverse=True):
+            key = j.get("ArchiveId")
+            whole = key is None or j.get("RetrievalByteRange", "0-") in ("0-", "0-%d" % (wanted.get(key, {}).get("Size", 0) - 1))
+            form = j.get("InventoryRetrievalParameters") or {}
+            whole = whole and form.get("Format", "JSON") == "JSON" and not {"Limit", "Marker", "StartDate", "EndDate"} & form.keys()
+            if key not in wanted or key in begun or not whole or j["StatusCode"] == "Failed":
+                continue
+            if j["StatusCode"] != "Succeeded":
+                begun.add(key)
+            else:
+                yield wanted.pop(key), j["JobId"]
+        for key in wanted:
+            if key not in begun:
+                parameters = {"Type": "archive-retrieval", "ArchiveId": key} if key else {"Type": "inventory-retrieval", "Format": "JSON"}
+                client.initiate_job(accountId="-", vaultName=vault, jobParameters=parameters)
+                pause = 1
+        if wanted:
+            time.sleep(pause)
+            pause = min(pause * 2, 600)
+
+
+def fetch(client, vault, job, a, path):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    body = client.get_job_output(accountId="-", vaultName=vault, jobId=job)["body"]
+    with open(path + ".part", "wb") as f:
+        for chunk in iter(lambda: body.read(CHUNK), b""):
+            f.write(chunk)
+    if not same(path + ".part", a):
+        sys.exit("%s: the bytes that came are not those of archive %s" % (path, a["ArchiveId"]))
+    os.replace(path + ".part", path)
+
+
+def same(path, a):
+    if not os.path.isfile(path) or os.path.getsize(path) != a["Size"]:
+        return False
+    with open(path, "rb") as f:
+        return calculate_tree_hash(f) == a["SHA256TreeHash"]
+
+
+def main(region, vault, directory):
+    client = boto3.client("glacier", region_name=region, endpoint_url=os.environ.get("AWS_ENDPOINT_URL_GLACIER"))
+    [(_, job)] = ready(client, vault, {None: {}}, 60)
+    inventory = json.load(client.get_job_output(accountId="-", vaultName=vault, jobId=job)["body"])
+    wanted, taken = {}, set()
+    for a in sorted(inventory["ArchiveList"], key=lambda a: (a["CreationDate"], a["ArchiveId"]), reverse=True):
+        name, a["When"] = named(a)
+        a["Path"] = inside(directory, name if name not in taken else name + "~" + a["ArchiveId"])
+        taken.add(name)
+        if not same(a["Path"], a):
+            wanted[a["ArchiveId"]] = a
+    for a, job in ready(client, vault, wanted, 60):
+        fetch(client, vault, job, a, a["Path"])
+        if a["When"] is not None:
+            os.utime(a["Path"], (a["When"], a["When"]))
+        print(a["Path"])
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
+    main(*sys.argv[1:])
