@@ -259,7 +259,7 @@ func testNames(t *testing.T) map[string]bool {
 				return err
 			}
 			for _, m := range regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w*)\(`).FindAllStringSubmatch(string(data), -1) {
-				names[m[1]] = true
+				names[filepath.Base(filepath.Dir(path))+"."+m[1]] = true
 			}
 		}
 		return nil

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -410,3 +411,25 @@ func TestCredentials(t *testing.T) {
 		t.Errorf("asked %s", seen)
 	}
 }
+
+// TestHTTPS: without an endpoint of one's own, requests go to the service of the region, whatever region that is, by TLS.
+func TestHTTPS(t *testing.T) {
+	t.Parallel()
+	var seen []string
+	client := &http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) {
+		seen = append(seen, r.URL.Scheme+"://"+r.URL.Host)
+		return nil, errors.New("no network here")
+	})}
+	for _, region := range []string{"eu-west-1", "mars-north-7"} {
+		if _, err := OpenTest(t.Context(), "glacier://"+region+"/v", Options{}, client); err == nil {
+			t.Error("there is a network")
+		}
+	}
+	if want := []string{"https://glacier.eu-west-1.amazonaws.com", "https://glacier.mars-north-7.amazonaws.com"}; !slices.Equal(seen, want) {
+		t.Errorf("asked %q, want %q", seen, want)
+	}
+}
+
+type tripper func(*http.Request) (*http.Response, error)
+
+func (f tripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
