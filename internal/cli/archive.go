@@ -101,19 +101,30 @@ func (c *command) archivesOrIDs(ctx context.Context, v *plain.Vault, refs []stri
 
 func newArchiveDelete(c *command) *cobra.Command {
 	var force, early bool
+	var s selectedFlags
 	cmd := &cobra.Command{
 		Use:   "delete VAULT ARCHIVE…",
 		Short: "Delete archives",
-		Long: `Delete archives, by id or name. What a snapshot needs is refused, and so is what has not
-reached the vault's minimum storage duration: it would be charged for all the same.`,
-		Example: example("firn archive delete photos holiday.iso", "firn archive delete photos id:NkbByEejwEggmBz2fTHgJrg0XBoDfjP4q6iu87-TjhqG6eGoOY9Z8i1_AUyUsuhPAdTqLHy8pTl5nfCFJmDl2yEZONi5L26Omw12vcs01MNGntHEQL8MBfGlqrEXAMPLEArchiveId"),
-		Args:    args(2, -1, "a vault, and archives"),
+		Long: `Delete archives, by id or name, or those that flags select: all of the flags must fit, as in firn archive list.
+
+What a snapshot needs is refused, and so is what has not reached the vault's minimum storage duration: it would be
+charged for all the same. Of what flags select such archives are left out, and the current versions of items, and
+what Firn stored as a part of a backup, for which firn prune is there.`,
+		Example: example("firn archive delete photos holiday.iso", "firn archive delete photos --older 730d --match 'mail-*' --yes", "firn archive delete photos id:NkbByEejwEggmBz2fTHgJrg0XBoDfjP4q6iu87-TjhqG6eGoOY9Z8i1_AUyUsuhPAdTqLHy8pTl5nfCFJmDl2yEZONi5L26Omw12vcs01MNGntHEQL8MBfGlqrEXAMPLEArchiveId"),
+		Args:    args(1, -1, "a vault, and archives"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := s.check(cmd, args[1:], force); err != nil {
+				return err
+			}
+			if len(args) == 1 {
+				return c.deleteSelected(cmd, args[0], s, early)
+			}
 			return c.deleteArchives(cmd, args[0], args[1:], plain.DeleteOptions{Force: force, AllowEarly: early})
 		},
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "delete even what a snapshot needs: it cannot be restored any more")
 	cmd.Flags().BoolVar(&early, "allow-early-delete", false, "delete before the minimum storage duration is over, which is charged for")
+	s.addTo(cmd.Flags())
 	return cmd
 }
 
@@ -138,6 +149,11 @@ func (c *command) deleteArchives(cmd *cobra.Command, vault string, refs []string
 		return err
 	}
 	list = append(list, found...)
+	return c.deleteThem(ctx, a, v, list, o)
+}
+
+// deleteThem deletes archives.
+func (c *command) deleteThem(ctx context.Context, a *app.App, v *plain.Vault, list []catalog.ArchiveRecord, o plain.DeleteOptions) error {
 	run, err := a.BeginRun(ctx, "archive delete", "")
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 
 	"github.com/bmatcuk/doublestar/v4"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/firn-backup/firn/internal/app"
 	"github.com/firn-backup/firn/internal/catalog"
@@ -18,9 +19,25 @@ import (
 )
 
 type listArchivesFlags struct {
-	match, contains, since, until, larger, smaller, by string
+	match, contains, since, until, older, larger, smaller, by string
 
 	all bool
+}
+
+// filters are the names of the flags that say which archives.
+func (*listArchivesFlags) filters() []string {
+	return []string{"match", "contains", "since", "until", "older", "larger", "smaller", "stored-by"}
+}
+
+func (f *listArchivesFlags) add(fs *pflag.FlagSet) {
+	fs.StringVar(&f.match, "match", "", "only those whose names, or descriptions where they have none, fit the `GLOB`")
+	fs.StringVar(&f.contains, "contains", "", "only those with that `TEXT` in the name, the description or the id")
+	fs.StringVar(&f.since, "since", "", "only those that were stored at that `TIME` or later")
+	fs.StringVar(&f.until, "until", "", "only those that were stored before that `TIME`; a date is the whole day")
+	fs.StringVar(&f.older, "older", "", "only those that were stored longer ago than that `TIME`, as 730d")
+	fs.StringVar(&f.larger, "larger", "", "only those of more than that `SIZE`")
+	fs.StringVar(&f.smaller, "smaller", "", "only those of less than that `SIZE`")
+	fs.StringVar(&f.by, "stored-by", "", "only those that that `TOOL` described, as --json names it")
 }
 
 func newArchiveList(c *command) *cobra.Command {
@@ -46,23 +63,18 @@ into the descriptions: mt-aws-glacier, FastGlacier, CloudBerry and more; --json 
 		},
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&f.match, "match", "", "only those whose names, or descriptions where they have none, fit the `GLOB`")
-	fs.StringVar(&f.contains, "contains", "", "only those with that `TEXT` in the name, the description or the id")
-	fs.StringVar(&f.since, "since", "", "only those that were stored at that `TIME` or later")
-	fs.StringVar(&f.until, "until", "", "only those that were stored before that `TIME`; a date is the whole day")
-	fs.StringVar(&f.larger, "larger", "", "only those of more than that `SIZE`")
-	fs.StringVar(&f.smaller, "smaller", "", "only those of less than that `SIZE`")
+	f.add(fs)
 	fs.BoolVar(&f.all, "all", false, "of all vaults that are known here: the default one, those of the config file, of sets, and of the catalog")
-	fs.StringVar(&f.by, "stored-by", "", "only those that that `TOOL` described, as --json names it")
 	return cmd
 }
 
-// filter is what the flags ask for.
-func (f *listArchivesFlags) filter(zone *time.Location) (func(r *catalog.ArchiveRecord) bool, error) {
+// filter is what the flags ask for at a time, in whose zone dates are.
+func (f *listArchivesFlags) filter(now time.Time) (func(r *catalog.ArchiveRecord) bool, error) {
 	if f.match != "" && !doublestar.ValidatePattern(f.match) {
 		return nil, usage("--match %s: not a pattern", f.match)
 	}
-	var from, to time.Time
+	zone := now.Location()
+	var from, to, before time.Time
 	var least, most int64 = -1, 1<<63 - 1
 	var err error
 	if f.since != "" {
@@ -74,6 +86,13 @@ func (f *listArchivesFlags) filter(zone *time.Location) (func(r *catalog.Archive
 		if _, to, err = units.ParseTime(f.until, zone); err != nil {
 			return nil, usage("--until: %v", err)
 		}
+	}
+	if f.older != "" {
+		age, err := units.ParseDuration(f.older)
+		if err != nil {
+			return nil, usage("--older: %v", err)
+		}
+		before = now.Add(-age)
 	}
 	if f.larger != "" {
 		if least, err = units.ParseSize(f.larger); err != nil {
@@ -88,6 +107,8 @@ func (f *listArchivesFlags) filter(zone *time.Location) (func(r *catalog.Archive
 	return func(r *catalog.ArchiveRecord) bool {
 		title := plain.Title(*r)
 		switch {
+		case f.older != "" && (r.Created.IsZero() || !r.Created.Before(before)):
+			return false
 		case r.Size <= least, f.smaller != "" && r.Size >= most,
 			f.since != "" && r.Created.Before(from), f.until != "" && (r.Created.IsZero() || r.Created.After(to)):
 			return false
@@ -106,14 +127,14 @@ func (f *listArchivesFlags) filter(zone *time.Location) (func(r *catalog.Archive
 
 // listArchives lists one vault, or what can be listed of several: then what cannot is reported, and the end is failure.Partial.
 func (c *command) listArchives(cmd *cobra.Command, vaults []string, f listArchivesFlags) error {
-	if err := given(cmd, "match", "contains", "since", "until", "larger", "smaller", "stored-by"); err != nil {
-		return err
-	}
-	fits, err := f.filter(c.env.Now().Location())
-	if err != nil {
+	if err := given(cmd, f.filters()...); err != nil {
 		return err
 	}
 	a, err := c.open(cmd)
+	if err != nil {
+		return err
+	}
+	fits, err := f.filter(a.Now())
 	if err != nil {
 		return err
 	}

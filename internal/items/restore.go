@@ -219,10 +219,6 @@ func (r *restorer) missing(ctx context.Context, list []wanted) ([]wanted, error)
 			r.problem(w.Path, fmt.Errorf("the archive of this version was deleted on %s, after a newer one was stored", w.Deleted.UTC().Format(time.DateOnly)))
 			continue
 		}
-		if w.Archive.Archive != "" && w.Archive.Size == 0 {
-			r.problem(w.Path, fmt.Errorf("the size of archive %s is not known: firn vault sync %s asks the vault for it", w.Archive.Archive, w.Vault))
-			continue
-		}
 		there, err := r.there(ctx, w)
 		if err != nil {
 			return nil, err
@@ -240,7 +236,7 @@ func (r *restorer) missing(ctx context.Context, list []wanted) ([]wanted, error)
 
 // there says whether a file is on disk as it is to be.
 func (r *restorer) there(ctx context.Context, w wanted) (bool, error) {
-	if w.Dir || w.Snapshot != "" || r.dir == nil || w.Bare && w.PlainHash.IsZero() {
+	if w.Dir || w.Snapshot != "" || r.dir == nil || w.PlainHash.IsZero() && w.Archive.Archive != "" {
 		return false, nil
 	}
 	p, ok := r.target(w.Path)
@@ -315,6 +311,9 @@ func (r *restorer) vault(ctx context.Context, url string, list []wanted) error {
 		o.Approve = func(ctx context.Context, b retrieval.Bill) error { return r.o.Approve(ctx, url, b) }
 	}
 	desk := retrieval.New(o)
+	if err := r.learn(ctx, store, url, list); err != nil {
+		return err
+	}
 	var late []wanted
 	for _, w := range list {
 		if w.Archive.Archive == "" {
@@ -326,6 +325,9 @@ func (r *restorer) vault(ctx context.Context, url string, list []wanted) error {
 		rt, ok, err := desk.Held(ctx, w.Archive.Archive, coldstore.Range{})
 		if err != nil {
 			return err
+		}
+		if ok && w.unknown() {
+			ok = false // it is met again below
 		}
 		if ok {
 			err = r.one(ctx, desk, rt, w)
@@ -348,10 +350,18 @@ func (r *restorer) vault(ctx context.Context, url string, list []wanted) error {
 	}); err != nil {
 		return err
 	}
+	// Of what is asked for the vault may tell how large it is.
+	if err := r.learn(ctx, store, url, late); err != nil {
+		return err
+	}
 	if err := desk.Ready(ctx); err != nil {
 		return err
 	}
 	for _, w := range late {
+		if w.unknown() && !gone[w.Archive.Archive] {
+			r.problem(w.Path, fmt.Errorf("the size of archive %s is not known: firn vault sync %s asks the vault for it", w.Archive.Archive, w.Vault))
+			continue
+		}
 		rt, err := desk.Ask(ctx, w.Archive.Archive, coldstore.Range{})
 		if err == nil && !rt.Ready {
 			err = fmt.Errorf("archive %s: %w", w.Archive.Archive, coldstore.ErrNotReady)
@@ -410,7 +420,7 @@ func (r *restorer) file(in io.Reader, w wanted) error {
 	if e.Path, ok = r.target(w.Path); !ok {
 		return nil
 	}
-	if w.Bare && w.PlainHash.IsZero() {
+	if w.PlainHash.IsZero() {
 		e.Size = 1 << 62 // it is not known
 	}
 	f, err := r.root.File(&e)
@@ -432,8 +442,11 @@ func (r *restorer) file(in io.Reader, w wanted) error {
 // entryOf is an item that is a file as an entry.
 func entryOf(i catalog.Item) snapshot.Entry {
 	e := snapshot.Entry{Path: i.Path, Type: snapshot.File, Mode: i.Mode, UID: i.UID, GID: i.GID, User: i.User, Group: i.Group, MTime: i.MTime, Size: i.Plain}
-	if i.Bare {
+	if i.Bare || i.Dated {
 		e.Mode, e.UID, e.GID = 0o644, uint32(os.Geteuid()), uint32(os.Getegid())
+		if e.MTime == (snapshot.Time{}) { // it is not younger than that
+			e.MTime = snapshot.TimeOf(i.Stored)
+		}
 	}
 	return e
 }

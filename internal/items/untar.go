@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"slices"
 	"strings"
 
@@ -18,6 +19,7 @@ import (
 // untar extracts the tar stream of a directory, below the item's own path.
 func (r *restorer) untar(ctx context.Context, in io.Reader, w wanted) error {
 	t := tar.NewReader(in)
+	var base *rebase
 	var dirs []snapshot.Entry
 	var first error
 	bad := func(name string, err error) {
@@ -35,6 +37,13 @@ func (r *restorer) untar(ctx context.Context, in io.Reader, w wanted) error {
 		}
 		if err != nil {
 			return damagedTar(err)
+		}
+		if base == nil {
+			base = rebaseOf(h.Name, w.Path)
+		}
+		h.Name = base.name(h.Name)
+		if h.Typeflag == tar.TypeLink {
+			h.Linkname = base.name(h.Linkname)
 		}
 		e, err := tarEntry(h)
 		if err != nil {
@@ -69,6 +78,31 @@ func (r *restorer) untar(ctx context.Context, in io.Reader, w wanted) error {
 		return fmt.Errorf("what was extracted of it is not to be trusted: %w", err)
 	}
 	return first
+}
+
+// rebase gives the members of a tar the names that the item's own have: other programs made tars of absolute paths, whose first member is the
+// directory itself.
+type rebase struct{ from, to string }
+
+// rebaseOf looks at a tar's first member.
+func rebaseOf(first, item string) *rebase {
+	from := strings.Trim(path.Clean("/"+first), "/")
+	if from == item || path.Base(from) != path.Base(item) {
+		return &rebase{}
+	}
+	return &rebase{from: from, to: item}
+}
+
+// name is a member's name; what does not lie in the directory keeps it.
+func (b *rebase) name(name string) string {
+	if b.from == "" {
+		return name
+	}
+	p := strings.Trim(path.Clean("/"+name), "/")
+	if !snapshot.Below(p, b.from) {
+		return name
+	}
+	return b.to + strings.TrimPrefix(p, b.from)
 }
 
 // within says whether a member is one of the paths that are asked for, lies below one or above it.

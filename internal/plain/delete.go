@@ -74,13 +74,48 @@ func (v *Vault) Delete(ctx context.Context, list []catalog.ArchiveRecord, o Dele
 
 // notNeeded returns an error for the first archive that a snapshot needs, or one that is being made.
 func (v *Vault) notNeeded(ctx context.Context, list []catalog.ArchiveRecord) error {
+	return v.eachNeeded(ctx, list, func(_ catalog.ArchiveRecord, why error) error { return why })
+}
+
+// Free are those archives of a list that may be deleted: no snapshot, item or attempt of the catalog needs them (needed counts the others), they are
+// not Firn's own, and their minimum storage durations are over unless early is set (young counts the others).
+func (v *Vault) Free(ctx context.Context, list []catalog.ArchiveRecord, early bool) (free []catalog.ArchiveRecord, needed, young int, err error) {
+	if err := v.check(); err != nil {
+		return nil, 0, 0, err
+	}
+	keep := map[string]bool{}
+	if err := v.eachNeeded(ctx, list, func(r catalog.ArchiveRecord, _ error) error {
+		keep[r.ID] = true
+		return nil
+	}); err != nil {
+		return nil, 0, 0, err
+	}
+	days := v.Store.Traits().KeptDays(early)
+	for _, r := range list {
+		_, described := manifest.ParseDescription(r.Description)
+		_, named := manifest.ParseName(r.ID)
+		switch {
+		case keep[r.ID], described, named:
+			needed++
+		case days > 0 && (r.Created.IsZero() || v.Now().Before(r.Created.Add(time.Duration(days)*24*time.Hour))):
+			young++
+		default:
+			free = append(free, r)
+		}
+	}
+	return free, needed, young, nil
+}
+
+// eachNeeded calls fn for archives of a list that something in the catalog needs, with what that is; for some more than once. It stops at fn's
+// first error and returns it.
+func (v *Vault) eachNeeded(ctx context.Context, list []catalog.ArchiveRecord, fn func(r catalog.ArchiveRecord, why error) error) error {
 	wanted := map[string]catalog.ArchiveRecord{}
 	for _, r := range list {
 		wanted[r.ID] = r
 	}
 	err := v.Catalog.ItemArchives(ctx, v.URL, nil, func(i catalog.Item) error {
 		if r, ok := wanted[i.Archive.Archive]; ok && i.Until == 0 {
-			return failure.Errorf(failure.Usage, "archive %s is the current version of %s of a set", Title(r), i.Path)
+			return fn(r, failure.Errorf(failure.Usage, "archive %s is the current version of %s of a set", Title(r), i.Path))
 		}
 		return nil
 	})
@@ -98,7 +133,9 @@ func (v *Vault) notNeeded(ctx context.Context, list []catalog.ArchiveRecord) err
 		}
 		for _, run := range runs {
 			if r, ok := wanted[run.Index.Archive]; ok && run.Index.Archive != "" && !run.IndexGone && run.Vault == v.URL {
-				return failure.Errorf(failure.Usage, "archive %s tells what is in the archives of set %s", Title(r), set.Name)
+				if err := fn(r, failure.Errorf(failure.Usage, "archive %s tells what is in the archives of set %s", Title(r), set.Name)); err != nil {
+					return err
+				}
 			}
 		}
 		snaps, err := v.Catalog.Snapshots(ctx, set.ID)
@@ -114,7 +151,7 @@ func (v *Vault) notNeeded(ctx context.Context, list []catalog.ArchiveRecord) err
 				if !ok {
 					return nil
 				}
-				return failure.Errorf(failure.Usage, "archive %s is needed by snapshot %s of set %s", Title(r), s.ID, set.Name)
+				return fn(r, failure.Errorf(failure.Usage, "archive %s is needed by snapshot %s of set %s", Title(r), s.ID, set.Name))
 			}
 			if s.Adopted == "" {
 				if err := refuse(s.ManifestPart.Archive); err != nil {

@@ -95,6 +95,9 @@ func (d *Desk) bill(wanted []want) Bill {
 		if !w.free {
 			b.Requests++
 			b.Bytes += w.size
+			if w.size == 0 {
+				b.Unknown++
+			}
 		}
 	}
 	return b

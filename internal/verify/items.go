@@ -77,7 +77,11 @@ func (r *run) readItem(ctx context.Context, desk *retrieval.Desk, i catalog.Item
 	if err != nil {
 		return err
 	}
-	rc, err := desk.OpenWhole(ctx, rt, i.Archive.Size, i.Archive.TreeHash, i.Compress, i.Encrypt)
+	size := i.Archive.Size
+	if e := r.expected[i.Archive.Archive]; size == 0 && e != nil {
+		size = e.size // of what another program stored, the listing tells it
+	}
+	rc, err := desk.OpenWhole(ctx, rt, size, i.Archive.TreeHash, i.Compress, i.Encrypt)
 	if err != nil {
 		return err
 	}
