@@ -415,7 +415,7 @@ func TestCompressSpecs(t *testing.T) {
 	t.Parallel()
 	a := newHome(t).open()
 	for _, spec := range []string{"zstd", "zstd:1", "zstd:19", "zstd:0", "zstd:20", "zstd:", "zstd:3x", "zstd:03", "gzip", "gzip:9", "gzip:10", "none", "none:1", "rot13", "bzip2:10", ":3"} {
-		_, made := a.Compressor(&config.Set{Compress: spec})
+		_, made := a.Compressor(&config.Set{Compress: spec}, "")
 		_, read := config.Parse("c", []byte("[set.s]\npaths = [\"/x\"]\ncompress = \""+spec+"\"\n"), config.Options{})
 		if (made == nil) != (read == nil) {
 			t.Errorf("%q: the config file says %v, the codec %v", spec, read, made)

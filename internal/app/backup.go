@@ -32,7 +32,7 @@ const maxWorkers = 4
 // is told of what is left out although nothing excludes it.
 func (a *App) BackupOptions(ctx context.Context, t Target, warn func(path, reason string)) (backup.Options, *keyfile.Key, error) {
 	// What can be wrong with the set comes before anything is made.
-	if _, err := a.Compressor(t.Config); err != nil {
+	if _, err := a.Compressor(t.Config, t.Set.Vault); err != nil {
 		return backup.Options{}, nil, failure.Wrap(failure.Usage, fmt.Errorf("set %s: %w", t.Set.Name, err))
 	}
 	db, err := a.Catalog(ctx, true)
@@ -84,7 +84,7 @@ func (a *App) options(t Target, key *keyfile.Key, warn func(path, reason string)
 			return o, failure.Wrap(failure.KindOf(err), fmt.Errorf("set %s: %w", t.Set.Name, err))
 		}
 	}
-	comp, err := a.Compressor(t.Config)
+	comp, err := a.Compressor(t.Config, t.Set.Vault)
 	if err != nil {
 		return o, failure.Wrap(failure.Usage, fmt.Errorf("set %s: %w", t.Set.Name, err))
 	}

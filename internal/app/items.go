@@ -34,7 +34,7 @@ func (a *App) ItemOptions(ctx context.Context, t Target, dry bool) (itemstore.Op
 	if s.Compress == "" && s.Kind == config.KindMirror {
 		s.Compress = compress.None
 	}
-	comp, err := a.Compressor(&s)
+	comp, err := a.Compressor(&s, t.Set.Vault)
 	if err != nil {
 		return o, nil, wrap(err)
 	}

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"path/filepath"
 
 	"github.com/firn-backup/firn/internal/codec"
@@ -31,11 +32,13 @@ func (a *App) OpenTree(s *config.Set, vault string, warn func(path, reason strin
 	})
 }
 
-// Compressor is the one that a set asks for.
-func (a *App) Compressor(s *config.Set) (codec.Compressor, error) {
-	spec := s.Compress
-	if spec == "" {
-		spec = compress.Zstd
+// Compressor is the one that a set asks for whose vault has that URL; without a word of the set's zstd, and of zstd, where
+// no level is given, the one that suits the vault (docs/adr/0216): level 1 in a directory, where the processor is what one waits
+// for, and otherwise level 3, which keeps up with any line.
+func (a *App) Compressor(s *config.Set, vaultURL string) (codec.Compressor, error) {
+	spec := cmp.Or(s.Compress, compress.Zstd)
+	if spec == compress.Zstd && vaultDir(vaultURL) != "" {
+		spec = compress.Zstd + ":1"
 	}
 	return compress.New(spec)
 }

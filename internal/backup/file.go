@@ -2,9 +2,7 @@ package backup
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
-	"encoding"
 	"encoding/gob"
 	"fmt"
 	"hash"
@@ -26,11 +24,9 @@ type member struct {
 	written int64 // bytes of the member in the stream so far, header included
 	torn    bool  // what is being written is filling
 
-	// chunk is the piece of content being written, and before the state of the
-	// content's SHA-256 at its beginning, which is chunkAt bytes into the content.
-	chunk   []byte
-	chunkAt int64
-	before  []byte
+	// The content: whole, or, of a large file, the hash of what is in the stream. Neither: none is, or it is filling.
+	data []byte
+	seen hash.Hash
 }
 
 // fileState is what a checkpoint keeps of the member that a volume's end cuts.
@@ -98,16 +94,11 @@ func (m *member) state() fileState {
 		st.Torn = true
 		return st
 	}
-	h := sha256.New()
-	if m.before != nil {
-		if err := h.(encoding.BinaryUnmarshaler).UnmarshalBinary(m.before); err != nil {
-			panic(fmt.Sprintf("backup: %v", err)) // it was marshalled here
-		}
+	if m.seen != nil {
+		m.seen.Sum(st.Prefix[:0])
+	} else {
+		st.Prefix = sha256.Sum256(m.data[:min(st.Done, int64(len(m.data)))])
 	}
-	if st.Done > m.chunkAt {
-		h.Write(m.chunk[:st.Done-m.chunkAt])
-	}
-	h.Sum(st.Prefix[:0])
 	return st
 }
 
@@ -169,7 +160,7 @@ func (em *emitter) small(j *job) error {
 	m := em.member
 	m.hadBase = j.old != nil
 	em.address(e, m, j.sum)
-	m.chunk = j.data
+	m.data = j.data
 	if err := em.raw(j.data); err != nil {
 		return err
 	}
@@ -206,7 +197,7 @@ func (em *emitter) stored(j *job, warn error) error {
 
 var zeros [512]byte
 
-// large emits a file that is read now, a chunk ahead of the stream.
+// large emits a file that is read now, into the stream.
 func (em *emitter) large(j *job) error {
 	e := &j.entry
 	now := em.r.o.Wall()
@@ -222,115 +213,34 @@ func (em *emitter) large(j *job) error {
 	}
 	em.member.hadBase = j.old != nil
 	em.address(e, em.member, [32]byte{})
-	return em.content(j, f, sha256.New())
+	return em.content(j, f, 0, sha256.New())
 }
 
-// content copies what is left of f, whose beginning h has seen, into the stream and ends the member.
-func (em *emitter) content(j *job, f source.File, h hash.Hash) error {
+// chunkSize is how much of a file is read and hashed at a time: few enough bytes to be still near when they are hashed.
+const chunkSize = 512 << 10
+
+// content reads what is left of f into the stream and ends the member. The first done bytes are there, and h has seen them.
+func (em *emitter) content(j *job, f source.File, done int64, h hash.Hash) error {
 	m := em.member
-	ctx, cancel := context.WithCancel(em.ctx)
-	defer cancel()
-	c := readAhead(ctx, f, h, m.chunkAt, em.spare)
-	defer func() { em.spare = c.stop() }()
-	for p := range c.full {
-		m.chunk, m.chunkAt, m.before = p.data, p.at, p.before
-		if err := em.raw(p.data); err != nil {
+	m.seen = h
+	for done < m.stored {
+		room, err := em.w.Room(int(min(chunkSize, m.stored-done)))
+		if err != nil {
 			return err
 		}
-		c.free <- p.buf // never blocks: there is room for every buffer
+		n, err := io.ReadFull(f, room)
+		if err != nil { // a source.File yields all it said
+			return fmt.Errorf("read %s: %w", j.entry.Path, err)
+		}
+		h.Write(room)
+		done += int64(n)
+		if err := em.w.Filled(n); err != nil {
+			return err
+		}
+		em.passed(n)
 	}
-	if err := context.Cause(em.ctx); err != nil {
-		return err
-	}
-	m.chunk, m.chunkAt, m.before = nil, m.stored, c.last
 	if !j.entry.Content.IsZero() {
 		h.Sum(j.entry.Content.SHA256[:0])
 	}
 	return em.stored(j, f.Check())
-}
-
-// piece is one chunk read ahead.
-type piece struct {
-	buf    []byte
-	data   []byte
-	at     int64
-	before []byte
-}
-
-type chunks struct {
-	full chan piece
-	free chan []byte
-	last []byte // state of the hash at the end
-	quit context.CancelFunc
-}
-
-const (
-	chunkSize   = 512 << 10
-	chunksAhead = 4
-)
-
-// readAhead reads and hashes f in a goroutine of its own, at most three chunks ahead, into
-// the spare buffers of the file before, as far as there are any.
-func readAhead(ctx context.Context, f io.Reader, h hash.Hash, at int64, spare [][]byte) *chunks {
-	ctx, quit := context.WithCancel(ctx)
-	c := &chunks{full: make(chan piece, chunksAhead), free: make(chan []byte, chunksAhead), quit: quit}
-	for i := range chunksAhead {
-		if i < len(spare) {
-			c.free <- spare[i]
-		} else {
-			c.free <- nil
-		}
-	}
-	go func() {
-		defer close(c.full)
-		for {
-			var buf []byte
-			select {
-			case buf = <-c.free:
-			case <-ctx.Done():
-				return
-			}
-			if buf == nil {
-				buf = make([]byte, chunkSize)
-			}
-			state, err := h.(encoding.BinaryMarshaler).MarshalBinary()
-			if err != nil {
-				panic(fmt.Sprintf("backup: %v", err)) // SHA-256 of the standard library always marshals
-			}
-			n, err := io.ReadFull(f, buf)
-			if n > 0 {
-				h.Write(buf[:n])
-				select {
-				case c.full <- piece{buf, buf[:n], at, state}:
-				case <-ctx.Done():
-					return
-				}
-				at += int64(n)
-			}
-			if err != nil {
-				c.last, _ = h.(encoding.BinaryMarshaler).MarshalBinary()
-				return
-			}
-		}
-	}()
-	return c
-}
-
-// stop ends the reading, and returns the buffers; nothing uses f or the hash afterwards.
-func (c *chunks) stop() [][]byte {
-	c.quit()
-	var spare [][]byte
-	for p := range c.full {
-		spare = append(spare, p.buf)
-	}
-	for {
-		select {
-		case b := <-c.free:
-			if b != nil {
-				spare = append(spare, b)
-			}
-		default:
-			return spare
-		}
-	}
 }

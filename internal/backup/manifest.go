@@ -80,15 +80,7 @@ func (r *run) writeManifest(ctx context.Context, w *volume.Writer, vols []manife
 			return manifest.Hash{}, err
 		}
 	}
-	err = c.Changes(ctx, r.snap.ID, func(path string, e *snapshot.Entry) error {
-		if e == nil {
-			r.deleted++
-			return mw.Delete(path)
-		}
-		r.changed++
-		return mw.Entry(e)
-	})
-	if err != nil {
+	if err := r.writeChanges(ctx, mw); err != nil {
 		return manifest.Hash{}, err
 	}
 	problems, err := c.Problems(ctx, r.snap.ID)
@@ -102,6 +94,65 @@ func (r *run) writeManifest(ctx context.Context, w *volume.Writer, vols []manife
 		}
 	}
 	return mw.Close(r.o.Signer)
+}
+
+// change is what the manifest says of a path; a nil entry: it was deleted.
+type change struct {
+	path  string
+	entry *snapshot.Entry
+}
+
+// changesAhead is how many changes are read at a time while those before are written.
+const changesAhead = 256
+
+// writeChanges reads the changes in a goroutine of its own: reading them takes as long as writing them, and nothing else
+// is left to do at the end of a backup.
+func (r *run) writeChanges(ctx context.Context, mw *manifest.Writer) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	batches := make(chan []change, 2)
+	var read error // set when batches is closed
+	go func() {
+		defer close(batches)
+		var batch []change
+		send := func() error {
+			select {
+			case batches <- batch:
+				batch = nil
+				return nil
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		read = r.o.Catalog.Changes(ctx, r.snap.ID, func(path string, e *snapshot.Entry) error {
+			if batch = append(batch, change{path, e}); len(batch) < changesAhead {
+				return nil
+			}
+			return send()
+		})
+		if read == nil && len(batch) > 0 {
+			read = send()
+		}
+	}()
+	for batch := range batches {
+		for _, c := range batch {
+			var err error
+			if c.entry == nil {
+				r.deleted++
+				err = mw.Delete(c.path)
+			} else {
+				r.changed++
+				err = mw.Entry(c.entry)
+			}
+			if err != nil {
+				cancel(err)
+				for range batches { // until the reader has let go of the catalog
+				}
+				return err
+			}
+		}
+	}
+	return read
 }
 
 // totals sums the snapshot up, manifestSize being that of the manifest's archive.

@@ -22,7 +22,7 @@ func (em *emitter) goOn(first *job, ok bool, st fileState) (took bool, err error
 	if st.Filled {
 		return false, em.gone(&e, st.HadBase)
 	}
-	em.member = &member{entry: &e, torn: st.Torn, hadBase: st.HadBase, stored: st.Stored, sparse: st.Sparse, head: st.Rest, chunkAt: st.Done}
+	em.member = &member{entry: &e, torn: st.Torn, hadBase: st.HadBase, stored: st.Stored, sparse: st.Sparse, head: st.Rest}
 	// The member's written counts from what is left of the header, so that a
 	// further cut finds the state right: what is before is written.
 	if len(st.Rest) == 0 {
@@ -81,7 +81,7 @@ func (em *emitter) goOnContent(first *job, e *snapshot.Entry, st fileState) (boo
 		j.action = Changed
 	}
 	em.member.entry = &j.entry
-	if err := em.content(j, f, h); err != nil {
+	if err := em.content(j, f, st.Done, h); err != nil {
 		return true, err
 	}
 	em.lastPath, em.started = e.Path, true

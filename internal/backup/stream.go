@@ -184,7 +184,6 @@ type emitter struct {
 	member   *member
 	redo     *fileState // a path whose copy was filled up and that has yet to be dealt with
 	header   []byte
-	spare    [][]byte // buffers of large files
 }
 
 func (em *emitter) run(jobs <-chan *job, st fileState) error {
@@ -340,14 +339,19 @@ func (em *emitter) raw(p []byte) error {
 		if _, err := em.w.Write(p[:n]); err != nil {
 			return err
 		}
-		em.wrote = true
-		if em.member != nil {
-			em.member.written += int64(n)
-		}
-		em.r.o.Observe.Read(int64(n))
+		em.passed(n)
 		p = p[n:]
 	}
 	return nil
+}
+
+// passed counts n bytes that are in the stream.
+func (em *emitter) passed(n int) {
+	em.wrote = true
+	if em.member != nil {
+		em.member.written += int64(n)
+	}
+	em.r.o.Observe.Read(int64(n))
 }
 
 // begin writes a member's header.

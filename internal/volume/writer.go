@@ -3,6 +3,7 @@ package volume
 import (
 	"context"
 	"errors"
+	"slices"
 )
 
 var (
@@ -30,46 +31,72 @@ func NewWriter(ctx context.Context, o Options) *Writer {
 
 // Write adds bytes to the stream. It returns the first error of any stage.
 func (w *Writer) Write(p []byte) (int, error) {
-	if w.done != nil {
-		return 0, w.done
-	}
-	if err := w.pipe.err(); err != nil {
+	if err := w.err(); err != nil {
 		return 0, err
 	}
 	written := 0
-	for len(p) > 0 {
-		if w.cut.full() {
-			w.cut.endVolume()
-			if err := w.endVolume(); err != nil {
-				return written, err
-			}
+	for written < len(p) {
+		room, err := w.Room(len(p) - written)
+		if err != nil {
+			return written, err
 		}
-		if w.job == nil {
-			var err error
-			if w.job, err = w.pipe.take(); err != nil {
-				return written, err
-			}
-		}
-		n := int(min(w.cut.room(), int64(len(p))))
-		w.job.raw = append(w.job.raw, p[:n]...)
-		p = p[n:]
+		n := copy(room, p[written:])
 		written += n
-		if w.cut.add(int64(n)) {
-			if err := w.endFrame(); err != nil {
-				return written, err
-			}
+		if err := w.Filled(n); err != nil {
+			return written, err
 		}
 	}
 	return written, nil
 }
 
-// Boundary says that a file begins here that will take next bytes of the
-// stream: a good place to cut a frame or a volume.
-func (w *Writer) Boundary(next int64) error {
+// Room is where the next bytes of the stream lie, 1 to limit of them: who reads into it and says by Filled how many
+// bytes those were saves the copy that Write makes. It is the caller's until the next call of any method. It returns the first
+// error of any stage.
+func (w *Writer) Room(limit int) ([]byte, error) {
+	if err := w.err(); err != nil {
+		return nil, err
+	}
+	if w.cut.full() {
+		w.cut.endVolume()
+		if err := w.endVolume(); err != nil {
+			return nil, err
+		}
+	}
+	if w.job == nil {
+		var err error
+		if w.job, err = w.pipe.take(); err != nil {
+			return nil, err
+		}
+	}
+	have := len(w.job.raw)
+	n := int(min(w.cut.room(), int64(limit)))
+	w.job.raw = slices.Grow(w.job.raw, n)
+	return w.job.raw[have : have+n], nil
+}
+
+// Filled adds the first n bytes of what Room returned to the stream.
+func (w *Writer) Filled(n int) error {
+	if n == 0 {
+		return nil
+	}
+	w.job.raw = w.job.raw[:len(w.job.raw)+n]
+	if w.cut.add(int64(n)) {
+		return w.endFrame()
+	}
+	return nil
+}
+
+func (w *Writer) err() error {
 	if w.done != nil {
 		return w.done
 	}
-	if err := w.pipe.err(); err != nil {
+	return w.pipe.err()
+}
+
+// Boundary says that a file begins here that will take next bytes of the
+// stream: a good place to cut a frame or a volume.
+func (w *Writer) Boundary(next int64) error {
+	if err := w.err(); err != nil {
 		return err
 	}
 	endFrame, endVolume := w.cut.boundary(next)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -48,7 +49,7 @@ func (b *bench) backups(runs int, slow bool) error {
 		return err
 	}
 	var plain, verified, other, synced []time.Duration
-	var peak int64
+	var peak, size, otherSize int64
 	for range runs {
 		m, err := b.backup("--no-verify-frames", "mixed")
 		if err != nil {
@@ -68,15 +69,22 @@ func (b *bench) backups(runs int, slow bool) error {
 			return err
 		}
 		synced = append(synced, m.wall+last.wall)
+		if otherSize, err = sizeOf(filepath.Join(b.dir, "out.age")); err != nil {
+			return err
+		}
 		if m, err = b.backup("mixed"); err != nil {
 			return err
 		}
 		verified, peak = append(verified, m.wall), max(peak, m.peak)
+		if size, err = sizeOf(filepath.Join(b.dir, "data")); err != nil {
+			return err
+		}
 	}
 	b.row("backup --no-verify-frames / tar, zstd -3 -T0, age", secs(median(plain)), secs(median(other)), medianRatio(plain, other), "≤ 1.10")
 	b.row("backup / tar, zstd -3 -T0, age", secs(median(verified)), secs(median(other)), medianRatio(verified, other), "≤ 1.30")
 	b.row("backup --no-verify-frames / the same, then sync", secs(median(plain)), secs(median(synced)), medianRatio(plain, synced), "")
 	b.row("backup / the same, then sync", secs(median(verified)), secs(median(synced)), medianRatio(verified, synced), "")
+	b.row("size of the vault / of the pipeline's file", mib(size), mib(otherSize), float64(size)/float64(otherSize), "")
 	if slow {
 		for _, p := range []struct{ what, script string }{
 			{"backup / tar, gzip -7, gpg", `tar -c mixed | gzip -7 | gpg --batch -q --trust-model always -z 0 -r bench@example.com -e > out.gpg; rm out.gpg`},
@@ -92,6 +100,23 @@ func (b *bench) backups(runs int, slow bool) error {
 	b.row("backup: peak memory", fmt.Sprintf("%d MiB", peak>>20), "", 0, "< 200 MiB")
 	return nil
 }
+
+// sizeOf is how many bytes the files at and below path have.
+func sizeOf(path string) (size int64, err error) {
+	err = filepath.WalkDir(path, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			size += info.Size()
+		}
+		return err
+	})
+	return size, err
+}
+
+func mib(n int64) string { return fmt.Sprintf("%d MiB", n>>20) }
 
 // oneFile tells how much of the vault the restore of one file of 1 MiB reads.
 func (b *bench) oneFile() error {
