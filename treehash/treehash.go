@@ -147,24 +147,33 @@ func appendLeaves(leaves []Hash, data []byte) []Hash {
 	}
 	leaves = leaves[:first+n]
 	out := leaves[first:]
-	leaf := func(i int) {
-		out[i] = sha256.Sum256(data[i*LeafSize : min((i+1)*LeafSize, len(data))])
+	leaf := func(i int) []byte { return data[i*LeafSize : min((i+1)*LeafSize, len(data))] }
+	whole, pairs := len(data)/LeafSize, n > 1 && hasPairs()
+	// two hashes leaves i and i+1, as far as there are such.
+	two := func(i int) {
+		if pairs && i+1 < whole {
+			out[i], out[i+1] = sum2(leaf(i), leaf(i+1))
+			return
+		}
+		for i := i; i < min(i+2, n); i++ {
+			out[i] = sha256.Sum256(leaf(i))
+		}
 	}
-	workers := min(n, runtime.GOMAXPROCS(0))
+	workers := min((n+1)/2, runtime.GOMAXPROCS(0))
 	if n < parallelFrom || workers < 2 {
-		for i := range n {
-			leaf(i)
+		for i := 0; i < n; i += 2 {
+			two(i)
 		}
 		return leaves
 	}
 	var next atomic.Int64
 	work := func() {
 		for {
-			i := int(next.Add(1)) - 1
+			i := 2 * int(next.Add(1)-1)
 			if i >= n {
 				return
 			}
-			leaf(i)
+			two(i)
 		}
 	}
 	var wg sync.WaitGroup
