@@ -102,8 +102,8 @@ func (c *command) tellers(cmd *cobra.Command, vault string) (*app.App, []telling
 
 func (c *command) notifySet(cmd *cobra.Command, vault, topic string, events, subscribe []string) error {
 	ctx := cmd.Context()
-	if topic == "" {
-		return usage("the topic has no name")
+	if err := checkTopic(topic); err != nil {
+		return err
 	}
 	if len(events) == 0 {
 		events = notifyEvents()
@@ -127,7 +127,8 @@ func (c *command) notifySet(cmd *cobra.Command, vault, topic string, events, sub
 			return err
 		}
 		if !isARN(topic) {
-			if err := administer(ctx, func() (err error) { topic, err = keeper.EnsureTopic(ctx, topic); return err }); err != nil {
+			name := topic // which every attempt needs
+			if err := administer(ctx, func() (err error) { topic, err = keeper.EnsureTopic(ctx, name); return err }); err != nil {
 				return err
 			}
 		}
@@ -173,6 +174,18 @@ func subscriptionsJSON(list []coldstore.Subscription) []jsonSubscription {
 		out = append(out, jsonSubscription{s.Protocol, s.Endpoint, s.Pending, s.Topic, s.ID})
 	}
 	return out
+}
+
+// checkTopic refuses what is neither a name nor the ARN of a topic.
+func checkTopic(topic string) error {
+	f := strings.Split(topic, ":")
+	switch {
+	case topic == "":
+		return usage("the topic has no name")
+	case isARN(topic) && (len(f) != 6 || f[1] == "" || f[2] != "sns" || f[3] == "" || f[4] == "" || f[5] == ""):
+		return usage("%q is not the ARN of a topic: arn:aws:sns:REGION:ACCOUNT:NAME", topic)
+	}
+	return nil
 }
 
 func isARN(s string) bool { return strings.HasPrefix(s, "arn:") }
@@ -231,6 +244,11 @@ func (c *command) topicOf(cmd *cobra.Command, vault, topic string) (coldstore.To
 	if err := given(cmd, "topic"); err != nil {
 		return nil, "", err
 	}
+	if topic != "" {
+		if err := checkTopic(topic); err != nil {
+			return nil, "", err
+		}
+	}
 	a, err := c.open(cmd)
 	if err != nil {
 		return nil, "", err
@@ -240,8 +258,9 @@ func (c *command) topicOf(cmd *cobra.Command, vault, topic string) (coldstore.To
 		return keeper, topic, err
 	}
 	if topic != "" {
-		err := administer(ctx, func() (err error) { topic, err = keeper.FindTopic(ctx, topic); return err })
-		return keeper, topic, err
+		arn := ""
+		err := administer(ctx, func() (err error) { arn, err = keeper.FindTopic(ctx, topic); return err })
+		return keeper, arn, err
 	}
 	if app.IsRegion(vault) {
 		return keeper, "", nil
@@ -259,150 +278,6 @@ func (c *command) topicOf(cmd *cobra.Command, vault, topic string) (coldstore.To
 		err = withHint(err, "firn vault notify set %s TOPIC has it tell one", vault)
 	}
 	return keeper, topic, err
-}
-
-func newNotifySubscribe(c *command) *cobra.Command {
-	var topic string
-	cmd := &cobra.Command{
-		Use:   "subscribe VAULT PROTOCOL:ENDPOINT…",
-		Short: "Have the topic that a vault tells tell somebody",
-		Long: `Have the topic that a vault tells, or the one of --topic, tell somebody. SNS sends endpoints by mail and by http
-a message first, in which they confirm that they want to be told. A queue must let the topic write to it.`,
-		Example: example("firn vault notify subscribe photos email:me@example.org", "firn vault notify subscribe glacier://eu-west-1 --topic firn-jobs https://example.org/hook"),
-		Args:    args(2, -1, "a vault and endpoints"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			list, err := subscriptions(args[1:])
-			if err != nil {
-				return err
-			}
-			keeper, arn, err := c.topicOf(cmd, args[0], topic)
-			if err != nil {
-				return err
-			}
-			if arn == "" {
-				return usage("%s is a region: --topic says which topic", args[0])
-			}
-			if list, err = c.subscribe(cmd.Context(), keeper, arn, list); err == nil && c.json {
-				err = c.document(subscriptionsJSON(list))
-			}
-			return err
-		},
-	}
-	cmd.Annotations = lists()
-	cmd.Flags().StringVar(&topic, "topic", "", "that `TOPIC`, a name or an ARN, instead of the one that the vault tells")
-	return cmd
-}
-
-func newNotifyUnsubscribe(c *command) *cobra.Command {
-	var topic string
-	cmd := &cobra.Command{
-		Use:   "unsubscribe VAULT PROTOCOL:ENDPOINT|ID…",
-		Short: "Have the topic that a vault tells tell somebody no more",
-		Long: `Have the topic that a vault tells, or the one of --topic, tell somebody no more. An endpoint that has not confirmed yet
-cannot be taken away: SNS forgets it by itself.`,
-		Example: example("firn vault notify unsubscribe photos email:me@example.org"),
-		Args:    args(2, -1, "a vault and endpoints"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.unsubscribe(cmd, args[0], topic, args[1:])
-		},
-	}
-	cmd.Flags().StringVar(&topic, "topic", "", "that `TOPIC`, a name or an ARN, instead of the one that the vault tells")
-	return cmd
-}
-
-func (c *command) unsubscribe(cmd *cobra.Command, vault, topic string, refs []string) error {
-	ctx := cmd.Context()
-	var ends []string
-	for _, ref := range refs {
-		if !strings.Contains(ref, ":sns:") {
-			ends = append(ends, ref)
-		}
-	}
-	wanted, err := subscriptions(ends)
-	if err != nil {
-		return err
-	}
-	keeper, arn, err := c.topicOf(cmd, vault, topic)
-	if err != nil {
-		return err
-	}
-	there, err := listSubscriptions(ctx, keeper, arn)
-	if err != nil {
-		return err
-	}
-	var ids []string
-	for _, ref := range refs {
-		if strings.Contains(ref, ":sns:") {
-			ids = append(ids, ref)
-		}
-	}
-	for _, w := range wanted {
-		n := 0
-		for _, s := range there {
-			if s.Protocol != w.Protocol || s.Endpoint != w.Endpoint {
-				continue
-			}
-			if n++; s.Pending {
-				return failure.Errorf(failure.Failed, "%s:%s has not confirmed yet: SNS forgets it by itself after some days", w.Protocol, w.Endpoint)
-			}
-			ids = append(ids, s.ID)
-		}
-		if n == 0 {
-			return withHint(failure.Errorf(failure.NotFound, "%s:%s is not subscribed", w.Protocol, w.Endpoint), "firn vault notify subscriptions %s lists all", vault)
-		}
-	}
-	for _, id := range ids {
-		if err := administer(ctx, func() error { return keeper.Unsubscribe(ctx, id) }); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func listSubscriptions(ctx context.Context, keeper coldstore.TopicKeeper, topic string) ([]coldstore.Subscription, error) {
-	var list []coldstore.Subscription
-	err := administer(ctx, func() error {
-		list = list[:0]
-		return keeper.EachSubscription(ctx, topic, func(s coldstore.Subscription) error { list = append(list, s); return nil })
-	})
-	return list, err
-}
-
-func newNotifySubscriptions(c *command) *cobra.Command {
-	var topic string
-	cmd := &cobra.Command{
-		Use:         "subscriptions VAULT",
-		Annotations: lists(),
-		Short:       "List who is told by the topic that a vault tells",
-		Long:        `List who is told by the topic that a vault tells, or by the one of --topic. With glacier://REGION, the subscriptions of all topics there.`,
-		Example:     example("firn vault notify subscriptions photos", "firn vault notify subscriptions glacier://eu-west-1 --format csv"),
-		Args:        args(1, 1, "one vault, or glacier://REGION"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			keeper, arn, err := c.topicOf(cmd, args[0], topic)
-			if err != nil {
-				return err
-			}
-			list, err := listSubscriptions(cmd.Context(), keeper, arn)
-			if err != nil {
-				return err
-			}
-			if c.json {
-				return c.document(subscriptionsJSON(list))
-			}
-			t := newTable("PROTOCOL", "ENDPOINT", "STATE", "TOPIC", "ID")
-			for _, s := range list {
-				state := "confirmed"
-				if s.Pending {
-					state = "pending"
-				}
-				t.row(clean(s.Protocol), clean(s.Endpoint), state, clean(s.Topic), dash(clean(s.ID)))
-			}
-			t.print(c.output)
-			return nil
-		},
-	}
-	cmd.Flags().StringVar(&topic, "topic", "", "that `TOPIC`, a name or an ARN, instead of the one that the vault tells")
-	return cmd
 }
 
 // jsonTopic is a topic and the vaults that tell it. docs/reference/vault-commands.md.
