@@ -32,7 +32,7 @@ import (
 // The scripts that hold for any kind of vault. What is true of directories only stands behind [!s3] in them.
 func anyVault() []string {
 	return []string{"archive", "backup", "diff", "emptied", "empty", "find", "key", "log", "ls", "other_key",
-		"recover", "restore", "sets", "snapshots", "vault_sync", "verify"}
+		"lost_items", "recover", "restore", "sets", "snapshots", "vault_sync", "verify"}
 }
 
 var (

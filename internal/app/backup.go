@@ -39,7 +39,7 @@ func (a *App) BackupOptions(ctx context.Context, t Target, warn func(path, reaso
 	if err != nil {
 		return backup.Options{}, nil, err
 	}
-	key, err := a.EnsureKey()
+	key, err := a.EnsureKey(t.Config)
 	if err != nil {
 		return backup.Options{}, nil, err
 	}
@@ -53,26 +53,56 @@ func (a *App) BackupOptions(ctx context.Context, t Target, warn func(path, reaso
 }
 
 // DryOptions are BackupOptions for a dry run: nothing is made that does not
-// exist, neither key nor catalog nor vault, but a vault that must exist does.
-func (a *App) DryOptions(ctx context.Context, t Target, warn func(path, reason string)) (backup.Options, error) {
-	if _, err := a.OpenStore(ctx, t.Set.Vault, false); err != nil && t.Set.Vault != a.DefaultVaultURL() &&
-		!(errors.Is(err, ErrNoVault) && a.templateOf(t.Set.Vault) != nil) {
-		return backup.Options{}, err
+// exist, neither key nor catalog nor vault, but a vault that must exist does; it comes with them, nil where it is still to be made.
+func (a *App) DryOptions(ctx context.Context, t Target, warn func(path, reason string)) (backup.Options, coldstore.Lister, error) {
+	store, err := a.DryStore(ctx, t)
+	if err != nil {
+		return backup.Options{}, nil, err
 	}
 	db, err := a.Catalog(ctx, false)
 	if err != nil && !errors.Is(err, ErrNoCatalog) {
-		return backup.Options{}, err
+		return backup.Options{}, nil, err
 	}
-	key, err := keyfile.Load(a.Paths.Key, nil)
-	if errors.Is(err, fs.ErrNotExist) { // one that is like the one to be made
-		key, err = keyfile.New(a.Now(), nil)
-	}
+	key, err := a.keyLikely()
 	if err != nil {
-		return backup.Options{}, err
+		return backup.Options{}, nil, err
 	}
 	o, err := a.options(t, key, warn)
 	o.Catalog = db
-	return o, err
+	if store == nil {
+		return o, nil, err
+	}
+	return o, store, err
+}
+
+// keyLikely is the key file's key; where there is none, one that is like the one to be made.
+func (a *App) keyLikely() (*keyfile.Key, error) {
+	key, err := keyfile.Load(a.Paths.Key, nil)
+	if errors.Is(err, fs.ErrNotExist) {
+		return keyfile.New(a.Now(), nil)
+	}
+	return key, err
+}
+
+// DryStore is the vault of a set for a dry run: nil where a backup would make it.
+func (a *App) DryStore(ctx context.Context, t Target) (coldstore.Store, error) {
+	store, err := a.OpenStore(ctx, t.Set.Vault, false)
+	if err == nil {
+		return t.lock(store)
+	}
+	if !errors.Is(err, ErrNoVault) || t.Set.Vault != a.DefaultVaultURL() && a.templateOf(t.Set.Vault) == nil {
+		return nil, err
+	}
+	user, uerr := a.userOf(ctx, t.Set.Vault)
+	if user != "" {
+		return nil, lostFor(err, user)
+	}
+	return nil, uerr
+}
+
+// lostFor says for whom a vault that is not there is a loss.
+func lostFor(err error, set string) error {
+	return fmt.Errorf("%w; set %s has something stored there", err, set)
 }
 
 func (a *App) options(t Target, key *keyfile.Key, warn func(path, reason string)) (backup.Options, error) {
@@ -183,7 +213,7 @@ func raw(list []string) [][]byte {
 // OpenVaultFor opens the vault that a set goes to, the default one being made on
 // first use (and never in the place of one that the catalog knows snapshots in: that one
 // is lost, or not mounted), and sees to it that a key file under a passphrase has its copy there.
-// What the set stores in it is locked, if the set has it so.
+// What the set stores in it is locked, if the set has it so. key is nil where nothing is encrypted to it.
 func (a *App) OpenVaultFor(ctx context.Context, t Target, key *keyfile.Key) (coldstore.Store, error) {
 	set := t.Set
 	user, err := a.userOf(ctx, set.Vault)
@@ -195,18 +225,20 @@ func (a *App) OpenVaultFor(ctx context.Context, t Target, key *keyfile.Key) (col
 		store, err = a.makeVault(ctx, set.Vault, v)
 	}
 	if errors.Is(err, ErrNoVault) && user != "" {
-		err = fmt.Errorf("%w; set %s has snapshots there", err, user)
+		err = lostFor(err, user)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := a.StoreKey(ctx, store, set.Vault, key); err != nil {
-		return nil, err
+	if key != nil {
+		if err := a.StoreKey(ctx, store, set.Vault, key); err != nil {
+			return nil, err
+		}
 	}
 	return t.lock(store)
 }
 
-// userOf is the name of a set that has snapshots in the vault at url; empty: the catalog knows none.
+// userOf is the name of a set that has something stored in the vault at url; empty: the catalog knows none.
 func (a *App) userOf(ctx context.Context, url string) (string, error) {
 	sets, err := a.knownSets(ctx)
 	if err != nil || len(sets) == 0 {
@@ -217,13 +249,28 @@ func (a *App) userOf(ctx context.Context, url string) (string, error) {
 		return "", err
 	}
 	for _, set := range sets {
-		snaps, err := db.Snapshots(ctx, set.ID)
-		if err != nil {
-			return "", err
-		}
-		if slices.ContainsFunc(snaps, func(s catalog.Snapshot) bool { return s.State == catalog.Stored && s.Vault == url }) {
-			return set.Name, nil
+		if some, err := hasStored(ctx, db, set.ID, url); some || err != nil {
+			return set.Name, err
 		}
 	}
 	return "", nil
+}
+
+// hasStored says whether the catalog knows a snapshot or a single archive of a set that is in the vault at url.
+func hasStored(ctx context.Context, db *catalog.DB, set, url string) (bool, error) {
+	snaps, err := db.Snapshots(ctx, set)
+	if err != nil || slices.ContainsFunc(snaps, func(s catalog.Snapshot) bool { return s.State == catalog.Stored && s.Vault == url }) {
+		return err == nil, err
+	}
+	some := errors.New("some")
+	err = db.Items(ctx, set, catalog.ItemQuery{All: true}, func(i catalog.Item) error {
+		if i.Vault == url && i.Archive.Archive != "" && i.Deleted.IsZero() {
+			return some
+		}
+		return nil
+	})
+	if errors.Is(err, some) {
+		return true, nil
+	}
+	return false, err
 }

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/internal/codec/compress"
+	"github.com/firn-backup/firn/internal/codec/encrypt"
 	"github.com/firn-backup/firn/internal/config"
 	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/itemstore"
@@ -24,7 +26,8 @@ import (
 )
 
 // ItemOptions put together what a run of a set of single archives needs but its vault: codecs, signer. With dry nothing is made
-// that does not exist: the catalog may be nil then.
+// that does not exist: the catalog may be nil then. The key is nil where nothing is encrypted to it; one to sign with is made when
+// an index is to be signed, which sets that are not encrypted hardly ever need.
 func (a *App) ItemOptions(ctx context.Context, t Target, dry bool) (itemstore.Options, *keyfile.Key, error) {
 	var o itemstore.Options
 	wrap := func(err error) error {
@@ -46,7 +49,15 @@ func (a *App) ItemOptions(ctx context.Context, t Target, dry bool) (itemstore.Op
 	if err != nil && !(dry && errors.Is(err, ErrNoCatalog)) {
 		return o, nil, err
 	}
-	key, err := a.keyFor(dry)
+	var key *keyfile.Key
+	switch {
+	case s.Encrypt == encrypt.None:
+		err = nil
+	case dry:
+		key, err = a.keyLikely()
+	default:
+		key, err = a.EnsureKey(&s)
+	}
 	if err != nil {
 		return o, nil, err
 	}
@@ -56,20 +67,14 @@ func (a *App) ItemOptions(ctx context.Context, t Target, dry bool) (itemstore.Op
 	}
 	return itemstore.Options{
 		Catalog: db, Vault: t.Set.Vault, Set: t.Set, Host: a.Host, Path: s.Path, Compress: comp, Encrypt: enc, Index: itemstore.IndexCodec(comp, index),
-		Signer: key.Signer(), Now: a.Now, Rand: rand.Reader, Workers: min(runtime.GOMAXPROCS(0), maxWorkers), NoVerify: s.NoVerifyFrames,
+		Signer: func() (ed25519.PrivateKey, error) {
+			key, err := a.EnsureKey(&s)
+			if err != nil {
+				return nil, err
+			}
+			return key.Signer(), nil
+		}, Now: a.Now, Rand: rand.Reader, Workers: min(runtime.GOMAXPROCS(0), maxWorkers), NoVerify: s.NoVerifyFrames,
 	}, key, nil
-}
-
-// keyFor is the key to make backups with; in a dry run one that is like the one to be made.
-func (a *App) keyFor(dry bool) (*keyfile.Key, error) {
-	if !dry {
-		return a.EnsureKey()
-	}
-	key, err := keyfile.Load(a.Paths.Key, nil)
-	if err != nil {
-		return keyfile.New(a.Now(), nil)
-	}
-	return key, nil
 }
 
 // OwnPath says whether a path is Firn's own, or the vault's in that directory: never backed up.

@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -33,8 +34,8 @@ var ErrNoKeyFile = errors.New("there is no key file")
 
 // EnsureKey is the key to make backups with: the key file, made on first use.
 // It asks for no passphrase: of a file under one the writer file beside it is
-// enough. As long as nobody has said that the key is kept, it says so, once.
-func (a *App) EnsureKey() (*keyfile.Key, error) {
+// enough. As long as nobody has said that the key is kept, it says so, once, where what s stores cannot be read without it.
+func (a *App) EnsureKey(s *config.Set) (*keyfile.Key, error) {
 	k, err := keyfile.Load(a.Paths.Key, nil)
 	if errors.Is(err, fs.ErrNotExist) {
 		k, err = a.makeKey()
@@ -48,11 +49,19 @@ func (a *App) EnsureKey() (*keyfile.Key, error) {
 	if k.Signer() == nil {
 		return nil, failure.Errorf(failure.NoKey, "key file %s: it has no signing seed, so it can read backups and make none", a.Paths.Key)
 	}
-	if !a.KeyKept(k) && a.remind(k) {
+	if opens(k, s) && !a.KeyKept(k) && a.remind(k) {
 		a.o.Notice(fmt.Sprintf("KEEP THE KEY %s: without it nobody can read these backups, you included. "+
 			"firn key show prints it for paper; firn key kept ends this reminder", a.Paths.Key))
 	}
 	return k, nil
+}
+
+// opens says whether a key may be what opens that which a set stores.
+func opens(k *keyfile.Key, s *config.Set) bool {
+	if s.Encrypt != "" && s.Encrypt != encrypt.Age {
+		return false
+	}
+	return len(s.Recipients) == 0 || len(s.RecipientFiles) > 0 || slices.ContainsFunc(s.Recipients, func(r string) bool { return slices.Contains(k.Recipients(), r) })
 }
 
 // remind says whether the reminder of a key is still to be given: once a process, and not for each item that becomes a snapshot.

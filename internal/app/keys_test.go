@@ -46,11 +46,11 @@ func TestEnsureKey(t *testing.T) {
 	h := newHome(t)
 	var notices []string
 	a := h.noticing(&notices)
-	k, err := a.EnsureKey()
+	k, err := a.EnsureKey(&config.Set{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := a.EnsureKey()
+	again, err := a.EnsureKey(&config.Set{})
 	if err != nil || again.SigningKey() != k.SigningKey() {
 		t.Fatalf("%v, %v", again, err)
 	}
@@ -64,21 +64,21 @@ func TestEnsureKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	notices = nil
-	if _, err := a.EnsureKey(); err != nil || len(notices) != 0 {
+	if _, err := a.EnsureKey(&config.Set{}); err != nil || len(notices) != 0 {
 		t.Errorf("%q, %v", notices, err)
 	}
 	// Another key is not kept because the last one was.
 	if err := os.Remove(a.Paths.Key); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.EnsureKey(); err != nil || len(notices) != 2 {
+	if _, err := a.EnsureKey(&config.Set{}); err != nil || len(notices) != 2 {
 		t.Errorf("%q, %v", notices, err)
 	}
 	if err := os.Chmod(a.Paths.Key, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	notices = nil
-	if _, err := a.EnsureKey(); err != nil || !strings.Contains(strings.Join(notices, "\n"), "other users") {
+	if _, err := a.EnsureKey(&config.Set{}); err != nil || !strings.Contains(strings.Join(notices, "\n"), "other users") {
 		t.Errorf("%q, %v", notices, err)
 	}
 }
@@ -101,7 +101,7 @@ func TestKeyWithoutSeed(t *testing.T) {
 			h.write(".config/firn/key.txt", line)
 		}
 	}
-	if _, err := a.EnsureKey(); failure.KindOf(err) != failure.NoKey || !strings.Contains(err.Error(), "signing seed") {
+	if _, err := a.EnsureKey(&config.Set{}); failure.KindOf(err) != failure.NoKey || !strings.Contains(err.Error(), "signing seed") {
 		t.Error(err)
 	}
 	if got, err := a.LoadKey(); err != nil || got.Recipient() != k.Recipient() {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/firn-backup/firn/internal/app"
 	"github.com/firn-backup/firn/internal/backup"
+	"github.com/firn-backup/firn/internal/coldstore"
 	"github.com/firn-backup/firn/internal/config"
 	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/keyfile"
@@ -35,6 +36,7 @@ type backupFlags struct {
 	limit              limitFlag
 	asOf               time.Time // of what is filed for another day
 	stdin, local       bool
+	startOver          bool
 	stream             func(context.Context, app.Target, *backup.StreamOptions) (goOn bool, err error) // what else is to be said of a stream
 }
 
@@ -61,6 +63,7 @@ run has stored is not stored again: the same command goes on.`,
 	fs.BoolVar(&f.checksum, "checksum", false, "read and hash every file, whatever its size and times say")
 	fs.BoolVar(&f.allowEmpty, "allow-empty", false, "back up a directory that is empty now and was not at the last snapshot")
 	fs.BoolVar(&f.force, "force", false, "back up although the set's min-interval is not over")
+	fs.BoolVar(&f.startOver, "start-over", false, startOverText)
 	fs.StringVarP(&f.dryRun, "dry-run", "n", "", "say what would be done; `full`: read, compress and encrypt it all too; nothing is sent or recorded")
 	fs.Lookup("dry-run").NoOptDefVal = "plan"
 	fs.StringArrayVar(&f.exclude, "exclude", nil, "leave out what fits the gitignore `PATTERN`; repeatable")
@@ -180,8 +183,8 @@ func (c *command) store(ctx context.Context, a *app.App, t app.Target, f backupF
 	if err != nil {
 		return err
 	}
-	if err := a.CheckRecovered(ctx, t.Set.Vault); err != nil {
-		return withHint(err, "firn recover %s", t.Set.Vault)
+	if err := c.checkKnown(ctx, a, t, store, f); err != nil {
+		return err
 	}
 	if t.New {
 		if t.Set, err = a.AddSet(ctx, t.Set); err != nil {
@@ -233,6 +236,24 @@ func (c *command) store(ctx context.Context, a *app.App, t app.Target, f backupF
 	return c.backupEnd(ctx, a, run, t, res, err)
 }
 
+const startOverText = "store everything anew, although the vault holds archives of the set that the catalog does not know"
+
+// checkKnown refuses a backup where the catalog does not know what the vault has of the set. store is nil where there is no vault yet.
+func (c *command) checkKnown(ctx context.Context, a *app.App, t app.Target, store coldstore.Lister, f backupFlags) error {
+	if err := a.CheckRecovered(ctx, t.Set.Vault); err != nil {
+		return withHint(err, "firn recover %s", t.Set.Vault)
+	}
+	if f.startOver || store == nil {
+		return nil
+	}
+	sure, err := a.CheckKnown(ctx, t.Set, store)
+	if err != nil && !sure {
+		c.warn("%v; if the catalog was lost, firn recover %s makes it anew", err, t.Set.Vault)
+		return nil
+	}
+	return withHint(err, "firn recover %s makes the catalog anew; if they are of no use, --start-over stores everything again", t.Set.Vault)
+}
+
 // backupEnd says how it went, on the terminal and in the run's log.
 func (c *command) backupEnd(ctx context.Context, a *app.App, run *app.Run, t app.Target, res backup.Result, err error) error {
 	if res.Shrunk {
@@ -266,7 +287,7 @@ func (c *command) backupEnd(ctx context.Context, a *app.App, run *app.Run, t app
 
 func (c *command) backupDry(ctx context.Context, a *app.App, t app.Target, f backupFlags) error {
 	warn := func(path, reason string) { c.warn("%s: %s", path, reason) }
-	o, err := a.DryOptions(ctx, t, warn)
+	o, err := c.dryOptions(ctx, a, t, f, warn)
 	if err != nil {
 		return err
 	}
@@ -285,6 +306,15 @@ func (c *command) backupDry(ctx context.Context, a *app.App, t app.Target, f bac
 	}
 	c.tell(progress.Event{Kind: progress.Summary, Set: t.Set.Name, Text: drySummary(t, res, f.dryRun == "full"), Data: backupJSON(t, res)})
 	return err
+}
+
+// dryOptions are those of a dry run. A backup that would be refused is refused now.
+func (c *command) dryOptions(ctx context.Context, a *app.App, t app.Target, f backupFlags, warn func(path, reason string)) (backup.Options, error) {
+	o, store, err := a.DryOptions(ctx, t, warn)
+	if err != nil {
+		return o, err
+	}
+	return o, c.checkKnown(ctx, a, t, store, f)
 }
 
 // countAhead finds out how much there is to do, for the bar. It stops with the run.

@@ -34,16 +34,16 @@ func (c *command) openSingle(ctx context.Context, a *app.App, t app.Target, f ba
 	}
 	s.items = o
 	if dry {
-		if s.items.Store, err = a.OpenStore(ctx, t.Set.Vault, false); t.Set.Vault == a.DefaultVaultURL() {
-			err = nil // it is made by the first backup
+		if s.items.Store, err = a.DryStore(ctx, t); err != nil {
+			return ctx, nil, err
 		}
-		return ctx, s, err
+		return ctx, s, c.checkKnown(ctx, a, t, s.items.Store, f)
 	}
 	if s.items.Store, err = a.OpenVaultFor(ctx, t, key); err != nil {
 		return ctx, nil, err
 	}
-	if err := a.CheckRecovered(ctx, t.Set.Vault); err != nil {
-		return ctx, nil, withHint(err, "firn recover %s", t.Set.Vault)
+	if err := c.checkKnown(ctx, a, t, s.items.Store, f); err != nil {
+		return ctx, nil, err
 	}
 	if t.New {
 		if t.Set, err = a.AddSet(ctx, t.Set); err != nil {
@@ -160,7 +160,7 @@ func (c *command) itemSnapshot(ctx context.Context, a *app.App, s *single, full 
 
 func itemsSummary(set string, r items.Result, dry bool, c *command) string {
 	if dry {
-		return fmt.Sprintf("%s: would store %s of %s; %s unchanged", set, plural(int64(len(r.Upload)), "item"), count(r.Items), count(r.Unchanged))
+		return fmt.Sprintf("%s: would store %s of %s; %s unchanged", set, plural(int64(len(r.Upload)), "item"), count(r.Items), count(r.Unchanged)) + foundText(r.Known)
 	}
 	text := fmt.Sprintf("%s: %s, %s stored (%s), %s unchanged", set, plural(r.Items, "item"), count(r.Stored), units.Size(r.Sent), count(r.Unchanged))
 	if r.TooEarly > 0 {
@@ -172,9 +172,7 @@ func itemsSummary(set string, r items.Result, dry bool, c *command) string {
 	if len(r.Young) > 0 {
 		text += fmt.Sprintf("; %s kept until the vault's minimum storage duration is over", plural(int64(len(r.Young)), "older archive"))
 	}
-	if r.Known > 0 {
-		text += fmt.Sprintf("; %s were found in the vault", plural(int64(r.Known), "archive"))
-	}
+	text += foundText(r.Known)
 	if r.Bad > 0 {
 		text += "; " + plural(r.Bad, "problem")
 	}

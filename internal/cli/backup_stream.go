@@ -162,7 +162,7 @@ func (c *command) planStream(ctx context.Context, a *app.App, t app.Target, o *b
 // backupStreamDry says what would be sent.
 func (c *command) backupStreamDry(ctx context.Context, a *app.App, t app.Target, o backup.StreamOptions, f backupFlags) error {
 	var err error
-	if o.Options, err = a.DryOptions(ctx, t, nil); err != nil {
+	if o.Options, err = c.dryOptions(ctx, a, t, f, nil); err != nil {
 		return err
 	}
 	o.Full = o.Full || f.full

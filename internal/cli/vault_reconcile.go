@@ -25,6 +25,7 @@ type reconcileFlags struct {
 	compress, encrypt   string
 	exclude, recipients []string
 	files, requireMount []string
+	startOver           bool
 	parallel            int
 	limit               limitFlag
 }
@@ -54,6 +55,7 @@ SET is a set of kind mirror. With the name or URL of a vault, a set is made for 
 	fs.BoolVar(&f.checksum, "checksum", false, "read every file, whatever its metadata say")
 	fs.BoolVar(&f.allowShrunk, "allow-shrunk", false, "believe that files are gone also where a directory is missing, not mounted, or has lost most of them")
 	fs.BoolVar(&f.early, "allow-early-delete", false, "delete before the minimum storage duration is over, which is charged for")
+	fs.BoolVar(&f.startOver, "start-over", false, startOverText)
 	fs.StringVar(&f.name, "name", "", "`NAME` of the set made for the directory (default: its last element)")
 	fs.StringVar(&f.compress, "compress", "", "zstd[:1-19], gzip[:1-9], bzip2[:1-9] or none (default none)")
 	fs.StringVar(&f.encrypt, "encrypt", "", "age, openpgp or none (default age)")
@@ -95,7 +97,7 @@ func (c *command) reconcileMirror(cmd *cobra.Command, args []string, f reconcile
 	if cmd.Flags().Changed("recipient") || cmd.Flags().Changed("recipient-file") {
 		s.Recipients, s.RecipientFiles = f.recipients, f.files
 	}
-	return c.mirrorRun(ctx, a, t, backupFlags{parallel: f.parallel, limit: f.limit}, mirrorRun{
+	return c.mirrorRun(ctx, a, t, backupFlags{parallel: f.parallel, limit: f.limit, startOver: f.startOver}, mirrorRun{
 		command: "vault reconcile", commit: f.commit, delete: true, early: f.early, allowShrunk: f.allowShrunk,
 	})
 }
@@ -125,8 +127,7 @@ func (c *command) mirrorRun(ctx context.Context, a *app.App, t app.Target, f bac
 	if _, err := os.Stat(t.Config.Path); err != nil {
 		return err
 	}
-	// Looking writes down what it finds out, in the catalog only: what is shown is what will be done.
-	ctx, s, err := c.openSingle(ctx, a, t, f, m.command, false)
+	ctx, s, err := c.openSingle(ctx, a, t, f, m.command, !m.commit)
 	if err != nil {
 		return err
 	}
@@ -220,15 +221,13 @@ func mirrorSummary(set string, r mirror.Result, m mirrorRun) string {
 		if late > 0 {
 			text += fmt.Sprintf("; %s to be deleted later", count(int64(late)))
 		}
-		return text
+		return text + foundText(r.Known)
 	}
 	text += fmt.Sprintf("; %s uploaded (%s), %s deleted", count(r.Stored), units.Size(r.Sent), count(r.Deleted))
 	if late > 0 && m.delete {
 		text += fmt.Sprintf(", %s kept until the vault's minimum storage duration is over", count(int64(late)))
 	}
-	if r.Known > 0 {
-		text += fmt.Sprintf("; %s were found in the vault", plural(int64(r.Known), "archive"))
-	}
+	text += foundText(r.Known)
 	if r.Left > 0 {
 		text += fmt.Sprintf("; %s that are no files", count(r.Left))
 	}
@@ -236,6 +235,14 @@ func mirrorSummary(set string, r mirror.Result, m mirrorRun) string {
 		text += "; " + plural(r.Bad, "problem")
 	}
 	return text
+}
+
+// foundText tells of archives of a set in its vault that the catalog did not know.
+func foundText(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; %s were found in the vault", plural(int64(n), "archive"))
 }
 
 // jsonMirror is the data of the summary of a mirror. docs/reference/json.md.
@@ -277,7 +284,7 @@ func mirrorJSON(t app.Target, r mirror.Result, m mirrorRun) jsonMirror {
 type mirrorWatcher struct {
 	meter *progress.Meter
 	tell  progress.Watcher
-	log   *app.Run
+	log   *app.Run // nil where nothing is done
 }
 
 var _ mirror.Observer = (*mirrorWatcher)(nil)
@@ -298,6 +305,8 @@ func (w *mirrorWatcher) Deleted(ch mirror.Change) {
 }
 
 func (w *mirrorWatcher) Problem(p snapshot.Problem) {
-	w.log.Warn("problem", "path", p.Path, "reason", p.Reason)
+	if w.log != nil {
+		w.log.Warn("problem", "path", p.Path, "reason", p.Reason)
+	}
 	w.tell.Tell(progress.Event{Kind: progress.Problem, Path: p.Path, Text: p.Reason})
 }

@@ -37,10 +37,7 @@ func (r *run) sameByDate(ctx context.Context, c Candidate, old catalog.Item) (bo
 			return false, err
 		}
 		fill(&now, m)
-		if r.o.DryRun {
-			return true, nil
-		}
-		return true, r.o.Items.Catalog.PutItems(ctx, []catalog.Item{now})
+		return true, r.learnt(ctx, now)
 	}
 	open := itemstore.FileOpener(c.Full)
 	e, err := itemstore.StatFile(open)
@@ -56,10 +53,7 @@ func (r *run) sameByDate(ctx context.Context, c Candidate, old catalog.Item) (bo
 	}
 	now.Plain, now.PlainHash, now.State = e.Size, h, itemstore.FileState(&e, at)
 	now.Mode, now.UID, now.GID, now.MTime = e.Mode, e.UID, e.GID, e.MTime
-	if r.o.DryRun {
-		return true, nil
-	}
-	return true, r.o.Items.Catalog.PutItems(ctx, []catalog.Item{now})
+	return true, r.learnt(ctx, now)
 }
 
 func (r *run) sameFile(ctx context.Context, c Candidate, old catalog.Item) (bool, error) {
@@ -85,7 +79,7 @@ func (r *run) sameFile(ctx context.Context, c Candidate, old catalog.Item) (bool
 		if now.PlainHash, _, _, err = itemstore.HashFile(ctx, open, make([]byte, 1<<20), r.o.Items.Wall, nil); err != nil {
 			return false, err
 		}
-		return true, r.o.Items.Catalog.PutItems(ctx, []catalog.Item{now})
+		return true, r.learnt(ctx, now)
 	}
 	if old.Plain != e.Size {
 		return false, nil
@@ -99,7 +93,7 @@ func (r *run) sameFile(ctx context.Context, c Candidate, old catalog.Item) (bool
 	}
 	now.State = itemstore.FileState(&e, at)
 	now.Mode, now.UID, now.GID, now.MTime = e.Mode, e.UID, e.GID, e.MTime
-	return true, r.o.Items.Catalog.ItemsSeen(ctx, []catalog.Item{now})
+	return true, r.seen(ctx, now)
 }
 
 // sameArchive says whether an item would become the archive that it is: what is not encrypted always becomes the same bytes.
@@ -148,7 +142,7 @@ func (r *run) sameDir(ctx context.Context, c Candidate, old catalog.Item) (bool,
 		return false, nil
 	}
 	old.State = m.State
-	return true, r.o.Items.Catalog.ItemsSeen(ctx, []catalog.Item{old})
+	return true, r.seen(ctx, old)
 }
 
 // sameBare compares a directory with an archive of which nothing but its hash is known.
@@ -166,7 +160,7 @@ func (r *run) sameBare(ctx context.Context, c Candidate, old catalog.Item) (bool
 	if now.PlainHash, err = itemstore.PlainHash(ctx, p); err != nil {
 		return false, err
 	}
-	return true, r.o.Items.Catalog.PutItems(ctx, []catalog.Item{now})
+	return true, r.learnt(ctx, now)
 }
 
 type counter struct{ n int64 }

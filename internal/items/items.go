@@ -106,8 +106,6 @@ const (
 // ErrTooMany says that the vault failed several times in a row.
 var ErrTooMany = errors.New("the vault failed several times in a row: the other items were not tried")
 
-var errNotKnown = errors.New("there is no catalog")
-
 type run struct {
 	o   Options
 	s   *itemstore.Session // nil in a dry run
@@ -115,7 +113,8 @@ type run struct {
 	res Result
 	bad int // failures of the vault in a row
 
-	extra int64 // bytes that the last snapshot sent
+	found map[string]catalog.Item // what the vault has and the catalog does not know; in a dry run only
+	extra int64                   // bytes that the last snapshot sent
 }
 
 // Run stores what is new or changed. One item that fails does not stop the others: what failed is told of in the end, as
@@ -136,16 +135,8 @@ func Run(ctx context.Context, o Options) (Result, error) {
 		return r.res, err
 	}
 	r.res.Items = int64(len(list))
-	if !o.DryRun {
-		if r.s, err = itemstore.Open(ctx, r.o.Items); err != nil {
-			return r.res, err
-		}
-		r.res.Settled = len(r.s.Settled)
-	}
-	if o.Snapshot == nil && !o.DryRun {
-		if r.res.Known, err = itemstore.TakeOver(ctx, r.o.Items, nil); err != nil {
-			return r.res, err
-		}
+	if err := r.open(ctx); err != nil {
+		return r.res, err
 	}
 	err = r.all(ctx, list)
 	slices.SortFunc(r.res.Upload, func(a, b Change) int { return strings.Compare(a.Name, b.Name) })
@@ -164,6 +155,60 @@ func Run(ctx context.Context, o Options) (Result, error) {
 		err = failure.Errorf(failure.Partial, "%d items could not be dealt with; the first: %s: %s", r.res.Bad, r.res.Problem[0].Path, r.res.Problem[0].Reason)
 	}
 	return r.res, err
+}
+
+// open finds out what is stored.
+func (r *run) open(ctx context.Context) (err error) {
+	if !r.o.DryRun {
+		if r.s, err = itemstore.Open(ctx, r.o.Items); err != nil {
+			return err
+		}
+		r.res.Settled = len(r.s.Settled)
+	}
+	if r.o.Snapshot != nil {
+		return nil
+	}
+	look := itemstore.TakeOver
+	if r.o.DryRun {
+		look = itemstore.Find
+	}
+	f, err := look(ctx, r.o.Items, nil)
+	r.res.Known = len(f.Items)
+	if r.o.DryRun {
+		r.found = map[string]catalog.Item{}
+		for _, i := range f.Items {
+			r.found[i.Path] = i // the last is the newest
+		}
+	}
+	return err
+}
+
+// current is the version of an item that is stored; known is false where there is none.
+func (r *run) current(ctx context.Context, name string) (i catalog.Item, known bool, err error) {
+	if i, known = r.found[name]; known || r.o.Items.Catalog == nil {
+		return i, known, nil
+	}
+	i, err = r.o.Items.Catalog.CurrentItem(ctx, r.o.Items.Set.ID, name)
+	if failure.KindOf(err) == failure.NotFound {
+		return i, false, nil
+	}
+	return i, err == nil, err
+}
+
+// learnt writes down what else is known of an item whose contents have not changed.
+func (r *run) learnt(ctx context.Context, i catalog.Item) error {
+	if r.o.DryRun {
+		return nil
+	}
+	return r.o.Items.Catalog.PutItems(ctx, []catalog.Item{i})
+}
+
+// seen writes down under which metadata an item was found unchanged.
+func (r *run) seen(ctx context.Context, i catalog.Item) error {
+	if r.o.DryRun {
+		return nil
+	}
+	return r.o.Items.Catalog.ItemsSeen(ctx, []catalog.Item{i})
 }
 
 // candidates finds the items: the direct children that are wanted, links followed, in the order of names.
@@ -271,13 +316,8 @@ func (r *run) all(ctx context.Context, list []Candidate) error {
 // one deals with one candidate. Its error ends the run.
 func (r *run) one(ctx context.Context, c Candidate) error {
 	r.o.Observe.Looking(c.Full)
-	var old catalog.Item
-	err := errNotKnown
-	if r.o.Items.Catalog != nil {
-		old, err = r.o.Items.Catalog.CurrentItem(ctx, r.o.Items.Set.ID, c.Name)
-	}
-	known := err == nil
-	if err != nil && !errors.Is(err, errNotKnown) && failure.KindOf(err) != failure.NotFound {
+	old, known, err := r.current(ctx, c.Name)
+	if err != nil {
 		return err
 	}
 	if known && (r.o.Once && !old.Torn || old.Dir == c.Dir && !old.Torn) {

@@ -174,7 +174,7 @@ func (r *recoverer) list(ctx context.Context) (map[string]*listedSet, error) {
 	}
 	for _, a := range all {
 		r.there[a.ID] = a
-		if d, ok := manifest.ParseDescription(a.Description); ok && d.What == itemstore.WhatIndex {
+		if d, ok := itemstore.Described(a); ok && d.What == itemstore.WhatIndex {
 			s := get(d.SetID)
 			s.indexes = append(s.indexes, listedIndex{a, d})
 			continue
@@ -205,6 +205,7 @@ func newest(list []listedIndex) []listedIndex {
 func (r *recoverer) set(ctx context.Context, s *listedSet, indexes []listedIndex) error {
 	items := map[string]catalog.Item{} // by path and number
 	var head itemstore.IndexHeader
+	var read []listedIndex
 	for _, x := range indexes {
 		h, err := r.index(ctx, x, s.id, items)
 		if err != nil {
@@ -214,6 +215,11 @@ func (r *recoverer) set(ctx context.Context, s *listedSet, indexes []listedIndex
 			r.problem(x.ID, err)
 			continue
 		}
+		x.d.N, x.d.Snap, x.d.At, x.d.Kind = h.N, h.Run, h.At, snapshot.Incremental
+		if h.From <= 1 {
+			x.d.Kind = snapshot.Full
+		}
+		read = append(read, x)
 		if h.N > head.N {
 			head = h
 		}
@@ -228,7 +234,7 @@ func (r *recoverer) set(ctx context.Context, s *listedSet, indexes []listedIndex
 		return cmp.Or(snapshot.ComparePaths(a.Path, b.Path), cmp.Compare(a.N, b.N))
 	})
 	endOlder(list)
-	if err := r.record(ctx, set, indexes, list, top); err != nil {
+	if err := r.record(ctx, set, read, list, top); err != nil {
 		return err
 	}
 	r.res.Sets++
@@ -259,7 +265,7 @@ func (r *recoverer) index(ctx context.Context, x listedIndex, set string, items 
 	got := map[string]catalog.Item{}
 	signer, err := itemstore.ReadIndex(rc, func(ih itemstore.IndexHeader) error {
 		h = ih
-		if ih.SetID != set || ih.N != x.d.N {
+		if ih.SetID != set || x.d.N != 0 && ih.N != x.d.N { // names of older indexes do not tell it
 			return failure.Errorf(failure.Damaged, "it is the index of another set or run than its description says")
 		}
 		return nil

@@ -3,11 +3,16 @@ package itemstore
 import (
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/firn-backup/firn/internal/catalog"
+	"github.com/firn-backup/firn/internal/coldstore"
 	"github.com/firn-backup/firn/internal/foreign"
 	"github.com/firn-backup/firn/internal/manifest"
+	"github.com/firn-backup/firn/internal/snapshot"
 )
 
 // What the archives of such sets are in descriptions of Firn's own form.
@@ -33,6 +38,63 @@ type mt2 struct {
 	Filename string `json:"filename"`
 	Mtime    string `json:"mtime"`
 	Mark
+}
+
+// Described reads whose an archive of Firn's is and what it is, by its description or, where listings tell none, by its name; ok is false for others.
+func Described(a coldstore.Archive) (d manifest.Description, ok bool) {
+	if d, ok = manifest.ParseDescription(a.Description); ok {
+		return d, true
+	}
+	if d, ok = manifest.ParseName(a.ID); ok {
+		return d, true
+	}
+	return parseName(a.ID)
+}
+
+// Names of archives are LABEL-SETID/items/item-ID.EXTS, those of indexes LABEL-SETID/items/items-NUMBER-ID.jsonl.EXTS, with "-full" before the
+// ID where it tells of everything: for vaults whose listings tell names only. Older ones have no number.
+const namesDir = "items"
+
+func indexName(run catalog.ItemRun) string {
+	name := fmt.Sprintf("%s-%06d", WhatIndex, run.N)
+	if run.IndexFrom <= 1 {
+		name += "-full"
+	}
+	return name
+}
+
+// parseName reads a name. What it does not tell stays empty.
+func parseName(name string) (d manifest.Description, ok bool) {
+	parts := strings.Split(name, "/")
+	if len(parts) < 3 || parts[len(parts)-2] != namesDir {
+		return d, false
+	}
+	dir, file := parts[len(parts)-3], parts[len(parts)-1]
+	cut := strings.LastIndexByte(dir, '-')
+	if cut < 1 || !snapshot.ValidID(dir[cut+1:]) {
+		return d, false
+	}
+	d.Set, d.SetID, d.What = dir[:cut], dir[cut+1:], WhatItem
+	stem, ends, _ := strings.Cut(file, ".")
+	words := strings.Split(stem, "-")
+	if words[0] != WhatIndex || !snapshot.ValidID(words[len(words)-1]) || !strings.HasPrefix("."+ends, ".jsonl") {
+		return d, true
+	}
+	d.What = WhatIndex
+	if len(words) > 2 {
+		if n, err := strconv.ParseUint(words[1], 10, 62); err == nil {
+			d.N, d.Kind = n, snapshot.Incremental
+			if words[2] == "full" {
+				d.Kind = snapshot.Full
+			}
+		}
+	}
+	for end := range strings.SplitSeq(ends, ".") {
+		if codec := map[string]string{"zst": "zstd", "gz": "gzip", "bz2": "bzip2", "age": "age", "gpg": "openpgp"}[end]; codec != "" {
+			d.Codecs = append(d.Codecs, codec)
+		}
+	}
+	return d, true
 }
 
 // DescribeMT2 is the description of an archive that needs nothing else to be found again: name and time in the form of

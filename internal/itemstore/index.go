@@ -293,14 +293,14 @@ func (s *Session) putIndex(ctx context.Context) error {
 	if run.IndexFrom <= 1 {
 		d.Kind = snapshot.Full
 	}
-	name, err := s.archiveName(nil, WhatIndex, ".jsonl"+s.o.Index.Ext()+s.o.Encrypt.Ext())
+	name, err := s.archiveName(nil, indexName(run), ".jsonl"+s.o.Index.Ext()+s.o.Encrypt.Ext())
 	if err != nil {
 		return err
 	}
 	run.IndexName = name
 	u := &catalog.ItemUpload{Name: name, Begun: s.o.Now(), Run: &run, RunN: run.N, RunID: run.ID}
 	u.Item.SetID, u.Item.Vault, u.Item.Desc = s.o.Set.ID, s.o.Vault, d.String()
-	a := coldstore.NewArchive{Name: name, Description: u.Item.Desc}
+	a := coldstore.NewArchive{Name: name, Description: u.Item.Desc, Meta: true}
 	w := volume.NewWriter(ctx, volume.Options{
 		Size: -1, Workers: s.o.Workers, NoVerify: s.o.NoVerify, Compress: s.o.Index, Encrypt: s.o.Encrypt,
 		Open: func(ctx context.Context, _ int) (volume.Sink, error) { return s.newSink(ctx, u, a, s.o.Transfer), nil },
@@ -346,7 +346,11 @@ func (s *Session) writeIndex(ctx context.Context, w io.Writer, run catalog.ItemR
 	if err != nil {
 		return err
 	}
-	return x.end(s.o.Signer)
+	key, err := s.o.Signer()
+	if err != nil {
+		return err
+	}
+	return x.end(key)
 }
 
 // dropIndexes deletes indexes that a later one makes needless, if they are old enough.

@@ -47,8 +47,8 @@ type Options struct {
 
 	Compress codec.Compressor
 	Encrypt  codec.Encryptor
-	Index    codec.Compressor // of indexes
-	Signer   ed25519.PrivateKey
+	Index    codec.Compressor                   // of indexes
+	Signer   func() (ed25519.PrivateKey, error) // asked when an index is to be signed
 	Now      func() time.Time
 	Rand     io.Reader
 
@@ -62,7 +62,7 @@ type Options struct {
 
 func (o *Options) check() error {
 	if o.Catalog == nil || o.Store == nil || o.Vault == "" || o.Set.ID == "" || o.Compress == nil || o.Encrypt == nil || o.Index == nil ||
-		len(o.Signer) != ed25519.PrivateKeySize || o.Now == nil || o.Rand == nil {
+		o.Signer == nil || o.Now == nil || o.Rand == nil {
 		return errors.New("itemstore: an option is missing")
 	}
 	if o.Wall == nil {
@@ -252,7 +252,7 @@ func (s *Session) label(i *catalog.Item, run catalog.ItemRun) {
 	ext += s.o.Compress.Ext() + s.o.Encrypt.Ext()
 	i.Name = i.Path + ext
 	i.Self, i.Desc = false, ""
-	if i.Encrypt == codecNone {
+	if i.Encrypt == codecNone && !s.o.Store.Traits().Terse { // where listings tell no descriptions, an index does
 		m := Mark{SetID: s.o.Set.ID, Set: s.o.Set.Name, Host: s.o.Host, Kind: s.o.Set.Kind, Dir: i.Dir, Ext: ext}
 		if i.Compress != codecNone {
 			m.Codec = i.Compress
@@ -285,7 +285,7 @@ func (s *Session) archiveName(i *catalog.Item, what, ext string) (string, error)
 	if i != nil && i.Self {
 		name = harmless(path.Base(i.Path)) + "-" + id
 	}
-	h := manifest.Header{Label: s.o.Set.Label, SetID: s.o.Set.ID, Snap: "items"}
+	h := manifest.Header{Label: s.o.Set.Label, SetID: s.o.Set.ID, Snap: namesDir}
 	return manifest.SnapshotDir(&h) + "/" + name + ext, nil
 }
 

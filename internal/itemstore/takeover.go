@@ -24,33 +24,33 @@ type found struct {
 	mark  Mark
 }
 
-// TakeOver records what a vault has of a set of which the catalog knows nothing: a lost catalog, or archives that
+// Found is what a vault has of a set of which the catalog knows nothing.
+type Found struct {
+	Items []catalog.Item // by path and run
+	runs  []catalog.ItemRun
+}
+
+// Find looks for what a vault has of a set of which the catalog knows nothing: a lost catalog, or archives that
 // mt-aws-glacier stored, cost no second upload. Only archives whose descriptions tell of themselves are meant, and those that bear no
-// mark of a set only where local says that the file of that name has their tree hash; local may be nil. It does
-// nothing when the catalog knows items of the set. It returns how many it recorded.
-func TakeOver(ctx context.Context, o Options, local func(ctx context.Context, name string, size int64) (treehash.Hash, bool)) (int, error) {
-	if err := o.check(); err != nil {
-		return 0, err
+// mark of a set only where local says that the file of that name has their tree hash; local may be nil. It finds
+// nothing when the catalog knows items of the set, and changes nothing. The options' catalog and store may be nil: there are none.
+func Find(ctx context.Context, o Options, local func(ctx context.Context, name string, size int64) (treehash.Hash, bool)) (Found, error) {
+	if o.Encrypt.Name() != codecNone || o.Store == nil {
+		return Found{}, nil
 	}
-	if o.Encrypt.Name() != codecNone {
-		return 0, nil
-	}
-	stop := errors.New("stop")
-	err := o.Catalog.Items(ctx, o.Set.ID, catalog.ItemQuery{All: true}, func(catalog.Item) error { return stop })
-	if errors.Is(err, stop) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, err
+	if some, err := o.known(ctx); some || err != nil {
+		return Found{}, err
 	}
 	byName := map[string][]found{}
-	err = eachKnown(ctx, o, func(a coldstore.Archive) error {
+	err := eachKnown(ctx, o, func(a coldstore.Archive) error {
 		name, mtime, m, ok := ParseMT2(a.Description)
 		if !ok || m.SetID != "" && !o.mine(ctx, m) {
 			return nil
 		}
-		if by, err := o.Catalog.NeededBy(ctx, o.Vault, a.ID); err != nil || by != "" {
-			return err
+		if o.Catalog != nil {
+			if by, err := o.Catalog.NeededBy(ctx, o.Vault, a.ID); err != nil || by != "" {
+				return err
+			}
 		}
 		if m.SetID == "" {
 			if local == nil {
@@ -64,9 +64,44 @@ func TakeOver(ctx context.Context, o Options, local func(ctx context.Context, na
 		return nil
 	})
 	if err != nil || len(byName) == 0 {
-		return 0, err
+		return Found{}, err
 	}
-	return o.record(ctx, byName)
+	return o.versions(ctx, byName)
+}
+
+// known says whether the catalog knows items of the set.
+func (o *Options) known(ctx context.Context) (bool, error) {
+	if o.Catalog == nil {
+		return false, nil
+	}
+	stop := errors.New("stop")
+	err := o.Catalog.Items(ctx, o.Set.ID, catalog.ItemQuery{All: true}, func(catalog.Item) error { return stop })
+	if errors.Is(err, stop) {
+		return true, nil
+	}
+	return false, err
+}
+
+// TakeOver records what Find finds, and returns it.
+func TakeOver(ctx context.Context, o Options, local func(ctx context.Context, name string, size int64) (treehash.Hash, bool)) (Found, error) {
+	if err := o.check(); err != nil {
+		return Found{}, err
+	}
+	f, err := Find(ctx, o, local)
+	if err != nil {
+		return f, err
+	}
+	for _, run := range f.runs {
+		if err := o.Catalog.PutItemRun(ctx, run); err != nil {
+			return f, err
+		}
+	}
+	for part := range slices.Chunk(f.Items, 2000) {
+		if err := o.Catalog.PutItems(ctx, part); err != nil {
+			return f, err
+		}
+	}
+	return f, nil
 }
 
 // mine says whether a mark is that of this set, or was that of its predecessor of the same name on the same host.
@@ -77,6 +112,9 @@ func (o *Options) mine(ctx context.Context, m Mark) bool {
 	if m.Set != o.Set.Name || m.Host != o.Host {
 		return false
 	}
+	if o.Catalog == nil {
+		return true
+	}
 	_, err := o.Catalog.SetByID(ctx, m.SetID)
 	return err != nil // another set of the catalog's own keeps what it has
 }
@@ -84,6 +122,9 @@ func (o *Options) mine(ctx context.Context, m Mark) bool {
 // eachKnown calls fn for the archives that a vault has, as far as that is known.
 func eachKnown(ctx context.Context, o Options, fn func(coldstore.Archive) error) error {
 	if o.Store.Traits().ListLag > 0 {
+		if o.Catalog == nil {
+			return nil
+		}
 		there := func(r catalog.ArchiveRecord) bool {
 			return r.DeletedAt.IsZero() && strings.HasPrefix(r.Description, "mt")
 		}
@@ -111,41 +152,42 @@ func eachKnown(ctx context.Context, o Options, fn func(coldstore.Archive) error)
 	return nil
 }
 
-// record writes down what was found, as runs of the set: the newest version of each name in the last of them.
-func (o *Options) record(ctx context.Context, byName map[string][]found) (int, error) {
+// versions are what was found, as runs of the set: the newest version of each name in the last of them.
+func (o *Options) versions(ctx context.Context, byName map[string][]found) (f Found, err error) {
 	most := 0
 	for _, list := range byName {
 		most = max(most, len(list))
 	}
-	runs, err := o.Catalog.ItemRuns(ctx, o.Set.ID)
-	if err != nil {
-		return 0, err
+	var runs []catalog.ItemRun
+	if o.Catalog != nil {
+		if runs, err = o.Catalog.ItemRuns(ctx, o.Set.ID); err != nil {
+			return f, err
+		}
 	}
 	var first uint64
 	if len(runs) > 0 {
 		first = runs[len(runs)-1].N
 	}
-	var items []catalog.Item
-	for _, name := range slices.Sorted(maps.Keys(byName)) {
+	for _, name := range slices.SortedFunc(maps.Keys(byName), snapshot.ComparePaths) {
 		list := byName[name]
 		slices.SortStableFunc(list, older)
-		for k, f := range list {
-			i := o.recovered(name, f)
+		for k, one := range list {
+			i := o.recovered(name, one)
 			i.N = first + uint64(most-len(list)+k+1)
 			if k+1 < len(list) {
 				i.Until = i.N + 1
 			}
 			i.Listed = i.N
-			items = append(items, i)
+			f.Items = append(f.Items, i)
 		}
 	}
 	for n := first + 1; n <= first+uint64(most); n++ {
 		id, err := snapshot.NewID(o.Now(), o.Rand)
 		if err != nil {
-			return 0, err
+			return f, err
 		}
 		run := catalog.ItemRun{SetID: o.Set.ID, N: n, ID: id, Vault: o.Vault, At: o.Now()}
-		for _, i := range items {
+		for _, i := range f.Items {
 			if i.N == n {
 				run.New++
 				run.Sent += i.Archive.Size
@@ -155,16 +197,9 @@ func (o *Options) record(ctx context.Context, byName map[string][]found) (int, e
 				run.Bytes += i.Size()
 			}
 		}
-		if err := o.Catalog.PutItemRun(ctx, run); err != nil {
-			return 0, err
-		}
+		f.runs = append(f.runs, run)
 	}
-	for part := range slices.Chunk(items, 2000) {
-		if err := o.Catalog.PutItems(ctx, part); err != nil {
-			return 0, err
-		}
-	}
-	return len(items), nil
+	return f, nil
 }
 
 // recovered is an item as its archive alone tells of it.

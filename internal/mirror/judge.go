@@ -60,7 +60,7 @@ func (r *run) judge(ctx context.Context) error {
 			changed[c.Path] = true
 		}
 	}
-	err := r.o.Items.Catalog.Items(ctx, r.o.Items.Set.ID, catalog.ItemQuery{}, func(i catalog.Item) error {
+	err := r.stored(ctx, false, func(i catalog.Item) error {
 		if changed[i.Path] {
 			r.res.Delete = append(r.res.Delete, r.deletion(Old, i))
 		}
@@ -69,7 +69,7 @@ func (r *run) judge(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = r.o.Items.Catalog.Items(ctx, r.o.Items.Set.ID, catalog.ItemQuery{Ended: true}, func(i catalog.Item) error {
+	err = r.stored(ctx, true, func(i catalog.Item) error {
 		r.res.Delete = append(r.res.Delete, r.deletion(Old, i))
 		return nil
 	})
@@ -80,7 +80,10 @@ func (r *run) judge(ctx context.Context) error {
 // deletion is what becomes of an archive that is not needed any more.
 func (r *run) deletion(k Kind, i catalog.Item) Change {
 	c := Change{Kind: k, Path: i.Path, Size: i.Plain, Archive: i.Archive.Archive}
-	days := r.o.Items.Store.Traits().KeptDays(r.o.Early)
+	days := 0
+	if r.o.Items.Store != nil {
+		days = r.o.Items.Store.Traits().KeptDays(r.o.Early)
+	}
 	if due := i.Stored.Add(time.Duration(days) * 24 * time.Hour); r.o.Items.Now().Before(due) {
 		c.Due = due
 	}

@@ -32,7 +32,7 @@ type Options struct {
 	Tree  source.Tree // of Dir
 	Dir   string      // absolute
 
-	Commit bool // do it; else only find out
+	Commit bool // do it; else only find out, and change nothing: Items.Catalog and Items.Store may be nil then
 	Delete bool // delete archives of what was replaced or is gone
 	Early  bool // also before the vault's minimum storage duration is over
 	// AllowShrunk believes that files are gone also where a directory has lost most of its files, or is not mounted.
@@ -115,6 +115,7 @@ type run struct {
 	res  Result
 	seen []catalog.Item
 
+	found  []catalog.Item // what the vault has and the catalog does not know; only where nothing is done
 	gone   []catalog.Item
 	blind  []string          // relative paths below which nothing is known
 	dirs   map[string]*tally // by relative path
@@ -144,13 +145,7 @@ func Run(ctx context.Context, o Options) (Result, error) {
 		return r.res, failure.Wrap(failure.Failed, err)
 	}
 	defer r.dir.Close()
-	if o.Commit {
-		if r.s, err = itemstore.Open(ctx, r.o.Items); err != nil {
-			return r.res, err
-		}
-		r.res.Settled = len(r.s.Settled)
-	}
-	if r.res.Known, err = itemstore.TakeOver(ctx, r.o.Items, r.local); err != nil {
+	if err := r.open(ctx); err != nil {
 		return r.res, err
 	}
 	if err := r.compare(ctx); err != nil {
@@ -166,6 +161,37 @@ func Run(ctx context.Context, o Options) (Result, error) {
 		return r.res, err
 	}
 	return r.res, r.verdict()
+}
+
+// open finds out what is stored.
+func (r *run) open(ctx context.Context) (err error) {
+	if !r.o.Commit {
+		f, err := itemstore.Find(ctx, r.o.Items, r.local)
+		r.found, r.res.Known = f.Items, len(f.Items)
+		return err
+	}
+	if r.s, err = itemstore.Open(ctx, r.o.Items); err != nil {
+		return err
+	}
+	r.res.Settled = len(r.s.Settled)
+	f, err := itemstore.TakeOver(ctx, r.o.Items, r.local)
+	r.res.Known = len(f.Items)
+	return err
+}
+
+// stored calls fn for the versions that are current, or for those that are not any more and whose archives are still there.
+func (r *run) stored(ctx context.Context, ended bool, fn func(catalog.Item) error) error {
+	for _, i := range r.found {
+		if (i.Until != 0) == ended {
+			if err := fn(i); err != nil {
+				return err
+			}
+		}
+	}
+	if len(r.found) > 0 || r.o.Items.Catalog == nil {
+		return nil
+	}
+	return r.o.Items.Catalog.Items(ctx, r.o.Items.Set.ID, catalog.ItemQuery{Ended: ended}, fn)
 }
 
 func (r *run) verdict() error {
@@ -225,7 +251,7 @@ func (r *run) rel(path string) string {
 func (r *run) rows(ctx context.Context) iter.Seq2[catalog.Item, error] {
 	return func(yield func(catalog.Item, error) bool) {
 		stop := errors.New("stop")
-		err := r.o.Items.Catalog.Items(ctx, r.o.Items.Set.ID, catalog.ItemQuery{}, func(i catalog.Item) error {
+		err := r.stored(ctx, false, func(i catalog.Item) error {
 			if !yield(i, nil) {
 				return stop
 			}
@@ -383,7 +409,7 @@ func (r *run) remember(ctx context.Context, all bool) error {
 		r.seen = nil
 	}
 	r.mu.Unlock()
-	if len(list) == 0 {
+	if len(list) == 0 || !r.o.Commit {
 		return nil
 	}
 	return r.o.Items.Catalog.ItemsSeen(ctx, list)

@@ -117,7 +117,7 @@ func (w *world) options(store coldstore.Store) mirror.Options {
 	return mirror.Options{
 		Items: itemstore.Options{
 			Catalog: w.db, Store: store, Vault: "dir:v", Set: w.set, Host: "here", Path: w.dir, Compress: none, Encrypt: w.enc, Index: zstd,
-			Signer: w.key, Now: w.now, Wall: later, Rand: rand.Reader,
+			Signer: func() (ed25519.PrivateKey, error) { return w.key, nil }, Now: w.now, Wall: later, Rand: rand.Reader,
 			Transfer: transfer.Options{Sleep: func(context.Context, time.Duration) error { return nil }},
 		},
 		Tree: tr, Dir: w.dir, Commit: true, Delete: true, Observe: counter{&w.read},
