@@ -129,6 +129,9 @@ func btrsendListed(ctx context.Context, f *Found, set *Set, o Options) error {
 		if row, ok := adopted.RowOf(r.Archive); ok && (r.Size > 0 || r.SeenAsOf.IsZero()) {
 			if r.SeenAsOf.IsZero() {
 				row.Archive.Created = time.Time{} // it is what the database said, a date
+			} else if day := adopted.Midnight(row.Date, time.UTC); day.After(r.Created.AddDate(0, 0, 2)) {
+				f.notice("an archive of %s was stored on %s already: it is left out", row.Date, r.Created.UTC().Format(time.DateOnly))
+				return nil
 			}
 			set.Rows = append(set.Rows, row)
 			f.Archives = append(f.Archives, r)

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"cmp"
 	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -112,7 +113,8 @@ func one(set catalog.Set, zone *time.Location, r Row, base *catalog.Adopted) (ca
 	x.SetID, x.Vault, x.Adopted, x.State = set.ID, set.Vault, Btrsend, catalog.Stored
 	x.At = Midnight(r.Date, zone)
 	x.Made = x.At
-	x.ManifestHash = sum("manifest", set.ID, r.Archive.ID, r.Date, r.Parent)
+	// Of the whole chain, down to its first archive: whoever signs this one has signed those.
+	x.ManifestHash = sum("manifest", set.ID, r.Archive.ID, r.Date, r.Parent, hex.EncodeToString(x.Header.BaseHash[:]))
 	h := &x.Header
 	h.SetID, h.Set, h.Label, h.Host, h.Snap, h.At, h.Made, h.Kind, h.Base = set.ID, set.Name, set.Label, set.Host, x.ID, x.At, x.Made, x.Kind, x.Base
 	h.Stream, h.Point, h.Compress, h.Encrypt = string(sendstream.Btrfs), r.Date, "gzip", "openpgp"

@@ -29,8 +29,8 @@ func TestIDs(t *testing.T) {
 	for _, x := range list {
 		got += fmt.Sprintf("%s %s %q %x %s\n", x.ID, x.Kind, x.Base, x.ManifestHash[:4], x.At.Format(time.RFC3339))
 	}
-	const want = `01GNNA1J00E2RN38VVWVPNYQEG full "" 5dc3f55d 2023-01-01T00:00:00Z
-01GP4RDW0058TWW2GNPWMRPAZ6 incremental "01GNNA1J00E2RN38VVWVPNYQEG" b57ffd2b 2023-01-07T00:00:00Z
+	const want = `01GNNA1J00E2RN38VVWVPNYQEG full "" fe99f3b4 2023-01-01T00:00:00Z
+01GP4RDW0058TWW2GNPWMRPAZ6 incremental "01GNNA1J00E2RN38VVWVPNYQEG" 71b0bdb6 2023-01-07T00:00:00Z
 `
 	if got != want {
 		t.Errorf("got\n%swant\n%s", got, want)

@@ -28,6 +28,12 @@ func (r *run) baseThere(ctx context.Context) error {
 		archive = v.Archive
 	}
 	err := r.there(ctx, archive)
+	if _, tells := r.o.Store.(coldstore.Stater); err == nil && !tells && archive != "" { // then at least what was deleted here is known
+		a, kerr := r.o.Catalog.ArchiveByID(ctx, r.base.Vault, archive)
+		if kerr == nil && !a.DeletedAt.IsZero() {
+			err = fmt.Errorf("archive %s was deleted here: %w", archive, coldstore.ErrNotFound)
+		}
+	}
 	if err == nil {
 		return nil
 	}

@@ -110,6 +110,14 @@ func entriesText(s *catalog.Snapshot) string {
 	return count(s.Totals.Entries)
 }
 
+// sizeText is how large it was, where that is known.
+func sizeText(s *catalog.Snapshot) string {
+	if s.Adopted != "" {
+		return "?"
+	}
+	return units.Size(s.Totals.Bytes)
+}
+
 func (c *command) listSnapshots(ctx context.Context, a *app.App, sets []catalog.Set) error {
 	list := []jsonSnapshot{}
 	t := newTable("SET", ">N", "DATE", "KIND", ">ENTRIES", ">SIZE", ">STORED", "SNAPSHOT")
@@ -145,7 +153,7 @@ func (c *command) listSnapshots(ctx context.Context, a *app.App, sets []catalog.
 				note = "  (" + plural(s.Totals.Problems, "problem") + ")"
 			}
 			t.row(clean(setLabel(a, set)), strconv.FormatUint(s.N, 10), c.stamp(s.At), string(s.Kind), entriesText(&s),
-				units.Size(s.Totals.Bytes), units.Size(s.Totals.Stored), s.ID+note)
+				sizeText(&s), units.Size(s.Totals.Stored), s.ID+note)
 		}
 	}
 	if c.json {

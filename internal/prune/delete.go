@@ -11,6 +11,7 @@ import (
 
 	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/internal/coldstore"
+	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/transfer"
 )
 
@@ -145,6 +146,20 @@ func (r *run) journal(ctx context.Context, done <-chan catalog.Doomed) error {
 	return failed
 }
 
+// recorded are those of a vault's archives that the catalog knows by themselves, as of what another program stored.
+func (r *run) recorded(ctx context.Context, vault string, ids []string) (known []string, err error) {
+	for _, id := range ids {
+		_, err := r.o.Catalog.ArchiveByID(ctx, vault, id)
+		switch {
+		case err == nil:
+			known = append(known, id)
+		case failure.KindOf(err) != failure.NotFound:
+			return nil, err
+		}
+	}
+	return known, nil
+}
+
 // note takes what was deleted off the list, and tells the records of what the vault has, where such are kept.
 func (r *run) note(ctx context.Context, batch []catalog.Doomed) error {
 	nums := make([]int64, len(batch))
@@ -159,7 +174,12 @@ func (r *run) note(ctx context.Context, batch []catalog.Doomed) error {
 			return err
 		}
 		if l.AsOf.IsZero() && r.stores[vault].Traits().ListLag == 0 {
-			continue
+			if ids, err = r.recorded(ctx, vault, ids); err != nil {
+				return err
+			}
+			if len(ids) == 0 {
+				continue
+			}
 		}
 		if err := r.o.Catalog.ArchivesDeleted(ctx, vault, ids, r.o.Now()); err != nil {
 			return err

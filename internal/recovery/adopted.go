@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"context"
+	"slices"
 
 	"github.com/firn-backup/firn/internal/adopted"
 	"github.com/firn-backup/firn/internal/catalog"
@@ -10,7 +11,7 @@ import (
 )
 
 // adopt makes the snapshots again that another program stored, if a manifest builds on one of them and the catalog lacks that: the descriptions
-// in the vault tell all that is needed. The ids are returned of those that were not there.
+// in the vault tell all that is needed, and the manifest's hash of its base which archives they are. The ids are returned of those that were not there.
 func (r *run) adopt(ctx context.Context, set catalog.Set, h *manifest.Header) (ids []string, err error) {
 	if h.Base == "" || !h.IsStream() {
 		return nil, nil
@@ -28,21 +29,27 @@ func (r *run) adopt(ctx context.Context, set catalog.Set, h *manifest.Header) (i
 	if err != nil {
 		return nil, failure.Wrap(failure.Damaged, err)
 	}
-	meant := false
-	var fresh []string
+	// What the manifest builds on, all the way down, is what its hash names. Other archives that are described like these may be anybody's.
+	chain := map[string]bool{}
+	next := h.Base
+	for i := range slices.Backward(list) { // each comes after its base
+		if list[i].ID == next {
+			chain[next], next = true, list[i].Base
+		}
+	}
+	list = slices.DeleteFunc(list, func(x catalog.Adopted) bool { return !chain[x.ID] })
+	if len(list) == 0 || list[len(list)-1].ManifestHash != h.BaseHash {
+		return nil, nil
+	}
 	for i := range list {
-		meant = meant || list[i].ID == h.Base
 		if _, err := r.o.Catalog.Snapshot(ctx, list[i].ID); failure.KindOf(err) == failure.NotFound {
-			fresh = append(fresh, list[i].ID)
+			ids = append(ids, list[i].ID)
 		} else if err != nil {
 			return nil, err
 		}
 	}
-	if !meant {
-		return nil, nil
-	}
 	_, err = r.o.Catalog.AdoptSnapshots(ctx, list)
-	return fresh, err
+	return ids, err
 }
 
 // takeName gives a set that was recovered the name that its manifests have, if a set has that in which nothing was ever stored here: one that was

@@ -119,6 +119,9 @@ func TestAdoptedBtrsend(t *testing.T) {
 	whole("back2")
 	ids := m.listed("home")
 
+	// Somebody else's archive, described like one of these, is not built on, and stands for none of them.
+	m.must("archive", "upload", "Backup", "full", "--description", "btrsend backup for 2023-01-10 (complete)", "--name", "planted")
+
 	// The catalog is lost: the vault tells all of it. The database, given once more, is nothing new.
 	m.forget()
 	m.must("recover", "Backup")
