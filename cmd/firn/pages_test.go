@@ -191,7 +191,8 @@ func tableCells(line string) []string {
 	return cells
 }
 
-// TestOlderTools holds docs/reference/older-tools.md: no cell of its tables is empty, and every test that it names exists.
+// TestOlderTools holds docs/reference/older-tools.md: no cell of its tables is empty, and every test that it names exists, and so does
+// every command and every flag of Firn's.
 // What is not done says so and why.
 func TestOlderTools(t *testing.T) {
 	t.Parallel()
@@ -199,7 +200,7 @@ func TestOlderTools(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tests := testNames(t)
+	tests, manual := testNames(t), manualPages(t)
 	name := regexp.MustCompile("`([^`]+)`")
 	rows := 0
 	for n, line := range strings.Split(string(text), "\n") {
@@ -220,6 +221,15 @@ func TestOlderTools(t *testing.T) {
 			continue
 		}
 		rows++
+		if !strings.Contains(cells[1], "glacier ") && !strings.Contains(cells[0], "tar_options") { // not of other programs
+			for _, m := range regexp.MustCompile(`--[a-z][a-z-]+|firn [a-z]+( [a-z]+)?`).FindAllString(cells[1], -1) {
+				w := strings.Fields(m)
+				if strings.Contains(manual, m) || len(w) == 3 && strings.Contains(manual, strings.Join(w[:2], " ")) { // the third may be an argument
+					continue
+				}
+				t.Errorf("line %d: Firn has no %s", n+1, m)
+			}
+		}
 		found := name.FindAllStringSubmatch(cells[2], -1)
 		if reason, no := strings.CutPrefix(cells[1], "Not done:"); no {
 			if len(strings.TrimSpace(reason)) < 10 {
@@ -239,7 +249,29 @@ func TestOlderTools(t *testing.T) {
 	}
 }
 
-// testNames are the scripts, pages and test functions of the project.
+// manualPages are the texts of all manual pages.
+func manualPages(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if out, err := exec.Command("firn", "man", dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	pages, err := filepath.Glob(filepath.Join(dir, "*.1"))
+	if err != nil || len(pages) < 50 {
+		t.Fatalf("%d pages, %v", len(pages), err)
+	}
+	var all strings.Builder
+	for _, p := range pages {
+		text, err := os.ReadFile(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Write(text)
+	}
+	return strings.ReplaceAll(all.String(), `\`, "")
+}
+
+// testNames are the scripts, pages and test functions of the project; a function has its package's name before it.
 func testNames(t *testing.T) map[string]bool {
 	names := map[string]bool{}
 	err := filepath.WalkDir("../..", func(path string, d os.DirEntry, err error) error {

@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -409,6 +411,21 @@ func TestCredentials(t *testing.T) {
 	}
 	if !strings.HasPrefix(seen, "/123456789012/vaults/v AWS4-HMAC-SHA256 Credential="+testKey) || !strings.Contains(seen, "/eu-west-1/glacier/") || !strings.HasSuffix(seen, testToken) {
 		t.Errorf("asked %s", seen)
+	}
+	// A profile, by the environment and by the URL.
+	file := filepath.Join(t.TempDir(), "credentials")
+	if err := os.WriteFile(file, []byte("[one]\naws_access_key_id = AKIDONE\naws_secret_access_key = s\n[two]\naws_access_key_id = AKIDTWO\naws_secret_access_key = s\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", file)
+	for _, v := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"} {
+		t.Setenv(v, "")
+	}
+	t.Setenv("AWS_PROFILE", "one")
+	for url, want := range map[string]string{"glacier://eu-west-1/v": "AKIDONE", "glacier://eu-west-1/v?profile=two": "AKIDTWO"} {
+		if _, err := Open(t.Context(), url, Options{}); err != nil || !strings.Contains(seen, "Credential="+want+"/") {
+			t.Errorf("%s: asked %s, %v", url, seen, err)
+		}
 	}
 }
 
