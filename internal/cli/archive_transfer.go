@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -27,17 +28,17 @@ type uploadFlags struct {
 func newArchiveUpload(c *command) *cobra.Command {
 	var f uploadFlags
 	cmd := &cobra.Command{
-		Use:   "upload VAULT FILE|-",
-		Short: "Store a file, or the standard input, as an archive",
-		Long: `Store a file as it is. The same command goes on with an upload that was interrupted, at the part.
-The archive's id is printed.
+		Use:   "upload VAULT FILE…|-",
+		Short: "Store files, or the standard input, as archives",
+		Long: `Store a file as it is, or several, each as an archive. The same command goes on with an upload that was
+interrupted, at the part. An archive's id is printed as soon as it is stored; of several files that cannot be stored the others are.
 
 What comes from the standard input (-) has parts of 64 MiB, of which a vault of Amazon Glacier
 takes 10,000: 625 GiB. --expected-size makes parts large enough for more, and so does a name that is a key of
 git-annex with a size (SHA256E-s123456--…). A longer stream is refused as soon as that is certain.`,
 		Example: example("firn archive upload photos holiday.iso", "firn archive upload photos holiday.iso --upload-id ID", "tar c / | firn archive upload photos - --name root.tar --expected-size 2TiB"),
-		Args:    args(2, 2, "a vault and a file"),
-		RunE:    func(cmd *cobra.Command, args []string) error { return c.uploadArchive(cmd, args[0], args[1], f) },
+		Args:    args(2, -1, "a vault and files"),
+		RunE:    func(cmd *cobra.Command, args []string) error { return c.uploadArchives(cmd, args[0], args[1:], f) },
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&f.name, "name", "", "call the archive `NAME` (default: the file's name)")
@@ -74,6 +75,36 @@ func (f *uploadFlags) options() (plain.UploadOptions, error) {
 		err = plain.CheckDescription(f.description)
 	}
 	return o, err
+}
+
+// uploadArchives stores files one after the other; one that fails does not keep back the others.
+func (c *command) uploadArchives(cmd *cobra.Command, vault string, files []string, f uploadFlags) error {
+	if len(files) == 1 {
+		return c.uploadArchive(cmd, vault, files[0], f)
+	}
+	if f.name != "" || f.upload != "" || slices.Contains(files, "-") {
+		return usage("--name, --upload-id and - are of one archive, and these are %d files", len(files))
+	}
+	failed := 0
+	var last error
+	for _, file := range files {
+		err := c.uploadArchive(cmd, vault, file, f)
+		switch {
+		case err == nil:
+		case cmd.Context().Err() != nil:
+			return err
+		default:
+			failed, last = failed+1, err
+			c.err("firn: error: ", err.Error())
+		}
+	}
+	switch {
+	case failed == 0:
+		return nil
+	case failed == len(files):
+		return failure.Errorf(failure.KindOf(last), "none of %d files was stored", failed)
+	}
+	return failure.Errorf(failure.Partial, "%d of %d files were not stored", failed, len(files))
 }
 
 func (c *command) uploadArchive(cmd *cobra.Command, vault, file string, f uploadFlags) error {
