@@ -78,7 +78,7 @@ func (c *command) hashFiles(ctx context.Context, files []string) (next func() (t
 	results := make(chan chan result, 4*runtime.GOMAXPROCS(0))
 	slots := make(chan []byte, runtime.GOMAXPROCS(0))
 	for range cap(slots) {
-		slots <- make([]byte, treehash.LeafSize)
+		slots <- make([]byte, 2*treehash.LeafSize)
 	}
 	go func() {
 		for _, name := range files {

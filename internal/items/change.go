@@ -44,7 +44,7 @@ func (r *run) sameByDate(ctx context.Context, c Candidate, old catalog.Item) (bo
 	if err != nil || younger(e.MTime.Time()) {
 		return false, err
 	}
-	h, e, at, err := itemstore.HashFile(ctx, open, make([]byte, 1<<20), r.o.Items.Wall, r.o.Observe.Read)
+	h, e, at, err := itemstore.HashFile(ctx, open, itemstore.HashBuffer(), r.o.Items.Wall, r.o.Observe.Read)
 	if errors.Is(err, itemstore.ErrChanged) {
 		return false, nil
 	}
@@ -76,7 +76,7 @@ func (r *run) sameFile(ctx context.Context, c Candidate, old catalog.Item) (bool
 			return false, err
 		}
 		now.Plain, now.State = e.Size, state
-		if now.PlainHash, _, _, err = itemstore.HashFile(ctx, open, make([]byte, 1<<20), r.o.Items.Wall, nil); err != nil {
+		if now.PlainHash, _, _, err = itemstore.HashFile(ctx, open, itemstore.HashBuffer(), r.o.Items.Wall, nil); err != nil {
 			return false, err
 		}
 		return true, r.learnt(ctx, now)
@@ -84,7 +84,7 @@ func (r *run) sameFile(ctx context.Context, c Candidate, old catalog.Item) (bool
 	if old.Plain != e.Size {
 		return false, nil
 	}
-	h, e, at, err := itemstore.HashFile(ctx, open, make([]byte, 1<<20), r.o.Items.Wall, r.o.Observe.Read)
+	h, e, at, err := itemstore.HashFile(ctx, open, itemstore.HashBuffer(), r.o.Items.Wall, r.o.Observe.Read)
 	if errors.Is(err, itemstore.ErrChanged) {
 		return false, nil
 	}

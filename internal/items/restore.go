@@ -247,7 +247,7 @@ func (r *restorer) there(ctx context.Context, w wanted) (bool, error) {
 	if e, err := itemstore.StatFile(open); err != nil || e.Size != w.Plain {
 		return false, nil
 	}
-	h, _, _, err := itemstore.HashFile(ctx, open, make([]byte, 1<<20), r.o.Now, nil)
+	h, _, _, err := itemstore.HashFile(ctx, open, itemstore.HashBuffer(), r.o.Now, nil)
 	return err == nil && h == w.PlainHash, ctx.Err()
 }
 

@@ -81,6 +81,9 @@ func fillStat(i *catalog.Item, e *snapshot.Entry) {
 	i.Mode, i.UID, i.GID, i.MTime = e.Mode, e.UID, e.GID, e.MTime
 }
 
+// HashBuffer is a buffer for HashFile: of two leaves, which are hashed at a time.
+func HashBuffer() []byte { return make([]byte, 2*treehash.LeafSize) }
+
 // HashFile reads a file. It returns its tree hash and what it was when it was opened; ErrChanged where that was not what it
 // was in the end; read is when the reading began. One processor is used: several files may be hashed at a time.
 func HashFile(ctx context.Context, open Opener, buf []byte, wall func() time.Time, count func(int64)) (h treehash.Hash, e snapshot.Entry, read time.Time, err error) {

@@ -231,7 +231,7 @@ func (r *run) local(ctx context.Context, name string, size int64) (h treehash.Ha
 	if e, err := itemstore.StatFile(open); err != nil || e.Size != size {
 		return h, false
 	}
-	h, _, _, err := itemstore.HashFile(ctx, open, make([]byte, 1<<20), r.o.Items.Wall, r.o.Observe.Read)
+	h, _, _, err := itemstore.HashFile(ctx, open, itemstore.HashBuffer(), r.o.Items.Wall, r.o.Observe.Read)
 	return h, err == nil
 }
 
@@ -278,7 +278,7 @@ func (r *run) compare(ctx context.Context) error {
 	}
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(r.o.Workers)
-	buffers := sync.Pool{New: func() any { b := make([]byte, 1<<20); return &b }}
+	buffers := sync.Pool{New: func() any { b := itemstore.HashBuffer(); return &b }}
 	werr := r.o.Tree.Walk(gctx, func(items []source.Item) error {
 		for k := range items {
 			e := &items[k].Entry
