@@ -158,6 +158,9 @@ func (c *command) listArchives(cmd *cobra.Command, vaults []string, f listArchiv
 		case err == nil:
 		case f.all && url == a.DefaultVaultURL() && failure.KindOf(err) == failure.NotFound: // not made yet
 			all--
+		case several && app.ListsLate(url) && failure.KindOf(err) == failure.NotFound && (f.all || slices.ContainsFunc(vaults, app.IsRegion)):
+			all-- // nobody asked for this one, and the service says that it is gone
+			c.warn("%s is not there any more; what was in it is not listed", url)
 		case !several || cmd.Context().Err() != nil || c.output.failure() != nil:
 			return err
 		default:
