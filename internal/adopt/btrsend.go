@@ -31,6 +31,9 @@ Without the database, what the descriptions of the vault's archives tell is take
 // The vault that is written in the program.
 const btrsendVault, btrsendRegion = "Backup", "us-east-1"
 
+// maxBtrsend is how many archives there may be: btrsend has four a month, and deletes what is older than some months.
+const maxBtrsend = 10_000
+
 type btrsendRow struct {
 	arn, date, parent string
 	size              number
@@ -136,6 +139,9 @@ func btrsendListed(ctx context.Context, f *Found, set *Set, o Options) error {
 			set.Rows = append(set.Rows, row)
 			f.Archives = append(f.Archives, r)
 		}
+		if len(set.Rows) > maxBtrsend {
+			return failure.Errorf(failure.Usage, "more than %d archives in %s are described as btrsend's", maxBtrsend, set.Vault)
+		}
 		return nil
 	})
 }
@@ -174,7 +180,9 @@ func btrsendRows(ctx context.Context, file string) ([]btrsendRow, error) {
 		if r.size.bad != "" {
 			return nil, failure.Errorf(failure.Usage, "the row of %q has %s in its column size, which is no size", oneLine(r.date), r.size.bad)
 		}
-		list = append(list, r)
+		if list = append(list, r); len(list) > maxBtrsend {
+			return nil, failure.Errorf(failure.Usage, "it has more than %d rows: this is not the database of btrsend", maxBtrsend)
+		}
 	}
 	return list, rows.Err()
 }

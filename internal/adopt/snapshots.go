@@ -71,7 +71,7 @@ func (r *recorder) dropOthers(ctx context.Context, mine catalog.Set, list []cata
 		if err != nil {
 			return err
 		}
-		same := len(snaps) > 0
+		same := len(snaps) > 0 || s.Label == adopted.Btrsend // an earlier version knew no snapshots of it
 		for _, x := range snaps {
 			vols, err := r.db.Volumes(ctx, x.ID)
 			if err != nil {

@@ -25,8 +25,9 @@ func (d *DB) AdoptSnapshots(ctx context.Context, list []Adopted) (added int64, e
 	err = d.change(ctx, durable, func(tx *sql.Tx) error {
 		added = 0
 		roots := map[string]int64{} // chains, by the missing base that they stand on
+		number := int64(0)
 		for i := range list {
-			n, err := adoptSnapshot(ctx, tx, list[i], roots)
+			n, err := adoptSnapshot(ctx, tx, list[i], roots, &number)
 			if err != nil {
 				return fmt.Errorf("snapshot %s: %w", list[i].ID, err)
 			}
@@ -37,7 +38,7 @@ func (d *DB) AdoptSnapshots(ctx context.Context, list []Adopted) (added int64, e
 	return added, d.fail("adopt snapshots", err)
 }
 
-func adoptSnapshot(ctx context.Context, tx *sql.Tx, a Adopted, roots map[string]int64) (int64, error) {
+func adoptSnapshot(ctx context.Context, tx *sql.Tx, a Adopted, roots map[string]int64, number *int64) (int64, error) {
 	if a.ID == "" || a.Adopted == "" || a.Archive.Archive == "" || !a.Header.IsStream() || (a.Kind == snapshot.Full) != (a.Base == "") {
 		return 0, failure.Errorf(failure.Usage, "an adopted snapshot needs an id, a program, an archive, what it is a stream of, and a base where it is no full one")
 	}
@@ -63,11 +64,10 @@ func adoptSnapshot(ctx context.Context, tx *sql.Tx, a Adopted, roots map[string]
 			return 0, err
 		}
 	}
-	n, err := freeNumber(ctx, tx, a.SetID)
-	if err != nil {
+	if err := nextNumber(ctx, tx, a.SetID, number); err != nil {
 		return 0, err
 	}
-	num, err := insertAdopted(ctx, tx, a, n, chain)
+	num, err := insertAdopted(ctx, tx, a, *number, chain)
 	if err != nil {
 		return 0, err
 	}
@@ -115,12 +115,16 @@ func insertAdopted(ctx context.Context, tx *sql.Tx, a Adopted, n, chain int64) (
 	return num, err
 }
 
-// freeNumber is the smallest number that no snapshot of a set has.
-func freeNumber(ctx context.Context, tx *sql.Tx, set string) (int64, error) {
-	var n int64
-	err := tx.QueryRowContext(ctx, `SELECT MIN(n) FROM (SELECT 1 AS n UNION ALL SELECT n + 1 FROM snapshots WHERE set_id = $1) AS f
-		WHERE NOT EXISTS (SELECT 1 FROM snapshots s WHERE s.set_id = $1 AND s.n = f.n)`, set).Scan(&n)
-	return n, err
+// nextNumber goes on to the next number that no snapshot of a set has.
+func nextNumber(ctx context.Context, tx *sql.Tx, set string, n *int64) error {
+	for {
+		*n++
+		var taken int
+		err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM snapshots WHERE set_id = $1 AND n = $2`, set, *n).Scan(&taken)
+		if err != nil || taken == 0 {
+			return err
+		}
+	}
 }
 
 // giveWay gives an adopted snapshot that has a number another one: to Firn's own the number is a part of what they are.

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/firn-backup/firn/internal/app"
@@ -162,6 +163,9 @@ func (c *command) restoreStream(ctx context.Context, a *app.App, set catalog.Set
 func restoredStream(set string, t streamTarget, r restore.StreamResult, dry bool) string {
 	what := plural(int64(len(r.Chain)), "stream")
 	if dry {
+		if slices.ContainsFunc(r.Chain, func(s catalog.Snapshot) bool { return s.Adopted != "" }) {
+			return fmt.Sprintf("%s: would restore %s of unknown size, reading %s in %s", set, what, units.Size(r.ToRead), plural(int64(r.Archives), "archive"))
+		}
 		return fmt.Sprintf("%s: would restore %s, %s, reading %s in %s", set, what, units.Size(r.Raw), units.Size(r.ToRead), plural(int64(r.Archives), "archive"))
 	}
 	return fmt.Sprintf("%s: restored %s (%s) to %s, reading %s", set, what, units.Size(r.Raw), t.text, units.Size(r.Read))

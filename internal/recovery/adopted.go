@@ -10,6 +10,9 @@ import (
 	"github.com/firn-backup/firn/internal/manifest"
 )
 
+// maxRows is how many archives of another program are looked at.
+const maxRows = 10_000
+
 // adopt makes the snapshots again that another program stored, if a manifest builds on one of them and the catalog lacks that: the descriptions
 // in the vault tell all that is needed, and the manifest's hash of its base which archives they are. The ids are returned of those that were not there.
 func (r *run) adopt(ctx context.Context, set catalog.Set, h *manifest.Header) (ids []string, err error) {
@@ -24,6 +27,9 @@ func (r *run) adopt(ctx context.Context, set catalog.Set, h *manifest.Header) (i
 		if row, ok := adopted.RowOf(a); ok && a.Size > 0 {
 			rows = append(rows, row)
 		}
+	}
+	if len(rows) > maxRows {
+		return nil, refuse(Unusable, "more than %d archives are described like its base, snapshot %s: adopt the program's own database first", maxRows, h.Base)
 	}
 	list, err := adopted.Chain(set, r.o.Now().Location(), rows)
 	if err != nil {

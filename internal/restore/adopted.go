@@ -15,5 +15,6 @@ func (s *streamReader) fillAdopted() error {
 	}
 	var err error
 	s.buf, err = s.whole.Next()
+	s.r.res.Raw += int64(len(s.buf)) // nobody knew it before
 	return err
 }
