@@ -24,7 +24,7 @@ func main() {
 	runs := flag.Int("runs", 3, "runs of the quick rows, of which the median counts")
 	slow := flag.Bool("slow", true, "run the slow pipelines too (tar cj, gzip -7 | gpg)")
 	dir := flag.String("dir", "", "where to work (default: a new directory in the temporary one)")
-	only := flag.String("only", "", "glacier: only the rows of firn serve glacier; s3: only those of S3; bands: only that of tree hashing")
+	only := flag.String("only", "", "only the rows of one group: backup, bands (tree hashing), s3, glacier (the server)")
 	flag.Parse()
 	if err := run(*dir, *only, *size, *files, *bands, *runs, *slow); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -38,6 +38,12 @@ type bench struct {
 	firn string
 	env  []string
 	rows [][]string
+}
+
+// step makes rows of a group, or what those of its group need.
+type step struct {
+	group string
+	run   func() error
 }
 
 func run(dir, only string, size, files, bands, runs int, slow bool) error {
@@ -54,32 +60,25 @@ func run(dir, only string, size, files, bands, runs int, slow bool) error {
 	}
 	b.env = append(os.Environ(), "HOME="+work, "XDG_CONFIG_HOME="+work+"/config", "XDG_DATA_HOME="+work+"/data",
 		"XDG_STATE_HOME="+work+"/state", "XDG_CACHE_HOME="+work+"/cache", "GNUPGHOME="+work+"/gpg")
-	steps := []func() error{
-		func() error { return mixed(filepath.Join(work, "mixed"), int64(size)<<20) },
-		b.keys,
-		func() error { return b.backups(runs, slow) },
-		b.oneFile,
-		func() error { return b.noChange(files, runs) },
-		func() error { return b.bands(bands, runs) },
+	steps := []step{
+		{"backup", func() error { return mixed(filepath.Join(work, "mixed"), int64(size)<<20) }},
+		{"backup", b.keys},
+		{"backup", func() error { return b.backups(runs, slow) }},
+		{"backup", b.oneFile},
+		{"backup", func() error { return b.noChange(files, runs) }},
+		{"bands", func() error { return b.bands(bands, runs) }},
+		{"s3", func() error { return b.s3(size, runs) }},
+		{"glacier", func() error { return b.glacier(size, runs) }},
 	}
 	if only != "" {
-		steps = nil
+		steps = slices.DeleteFunc(steps, func(s step) bool { return s.group != only })
 	}
-	if only == "" || only == "s3" {
-		steps = append(steps, func() error { return b.s3(size, runs) })
-	}
-	if only == "bands" {
-		steps = []func() error{func() error { return b.bands(bands, runs) }}
-	}
-	if only == "s3" || only == "bands" {
-		// nothing else
-	} else if _, err := exec.LookPath("aws"); err == nil {
-		steps = append(steps, func() error { return b.glacier(size, runs) })
-	} else {
+	if _, err := exec.LookPath("aws"); err != nil {
 		fmt.Fprintln(os.Stderr, "bench: there is no awscli: no rows of firn serve glacier")
+		steps = slices.DeleteFunc(steps, func(s step) bool { return s.group == "glacier" })
 	}
 	for _, s := range steps {
-		if err := s(); err != nil {
+		if err := s.run(); err != nil {
 			return err
 		}
 	}
