@@ -97,10 +97,12 @@ func (a *App) PlanSet(ctx context.Context, t Target, at time.Time) (Planned, err
 		}
 	}
 	h, err := prune.History(ctx, p.Snapshots, p.Policy.Zone, a.keeps(t))
-	if err == nil && db != nil && !hasSnapshots(t) {
-		p.Policy.Incrementals, p.Policy.Retention = plan.NoLimit, plan.Retention{}
-		p.Policy.MinInterval = 0 // that is each item's own
-		h, err = pastRuns(ctx, db, t.Set.Name)
+	if err == nil && !HasSnapshots(t) {
+		p.Policy.Incrementals, p.Policy.Retention, p.Policy.Runs = plan.NoLimit, plan.Retention{}, true
+		p.Policy.MinInterval, p.Policy.Vault = 0, "" // that is each item's own
+		if h = nil; db != nil {
+			h, err = pastRuns(ctx, db, t.Set.Name)
+		}
 	}
 	if err == nil && db != nil && len(h) == 0 && t.Config != nil && t.Config.Policy == "btrsend" {
 		p.Policy.Before, err = lastOfBtrsend(ctx, db, t.Set.Vault, p.Policy.Zone)
@@ -109,8 +111,12 @@ func (a *App) PlanSet(ctx context.Context, t Target, at time.Time) (Planned, err
 		return p, err
 	}
 	p.Decision = plan.Decide(at, p.Policy, h, a.PlanRules(ctx, db))
-	if !hasSnapshots(t) {
-		p.Decision.Keep = nil // runs are no snapshots
+	if !HasSnapshots(t) {
+		p.Decision.Keep, p.Decision.Base = nil, "" // runs are no snapshots
+		p.Decision.Kind, p.Decision.KindReason = snapshot.Kind(targetKind(t)), "items that are new or have changed"
+		if targetKind(t) == config.KindMirror {
+			p.Decision.KindReason = "files that are new or have changed, each as an archive"
+		}
 	}
 	return p, nil
 }
@@ -133,13 +139,22 @@ func lastOfBtrsend(ctx context.Context, db *catalog.DB, vault string, zone *time
 	return last, err
 }
 
-// hasSnapshots says whether backups of a set make snapshots, and not single archives.
-func hasSnapshots(t Target) bool {
-	kind := t.Set.Kind
-	if t.Config != nil && t.Config.Kind != "" {
-		kind = t.Config.Kind
-	}
+// HasSnapshots says whether backups of a set make snapshots, and not single archives.
+func HasSnapshots(t Target) bool {
+	kind := targetKind(t)
 	return kind != config.KindItems && kind != config.KindMirror
+}
+
+func targetKind(t Target) string {
+	if t.Config != nil && t.Config.Kind != "" {
+		return t.Config.Kind
+	}
+	return t.Set.Kind
+}
+
+// StoresSet says whether runs of a command store what a set is of.
+func StoresSet(command string) bool {
+	return command == "backup" || command == "feed" || command == "vault reconcile"
 }
 
 // pastRuns are the backups of a set of single archives that came to their end, as if each were a snapshot: a
@@ -151,7 +166,7 @@ func pastRuns(ctx context.Context, db *catalog.DB, set string) ([]plan.Snapshot,
 	}
 	var h []plan.Snapshot
 	for i, r := range runs { // the newest first
-		if r.Command == "backup" && !r.Ended.IsZero() && (r.Exit == 0 || r.Exit == exitPartial) {
+		if StoresSet(r.Command) && !r.Ended.IsZero() && (r.Exit == 0 || r.Exit == exitPartial) {
 			h = append(h, plan.Snapshot{ID: r.ID, N: uint64(len(runs) - i), At: r.Started, Kind: snapshot.Full, Complete: true})
 		}
 	}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/firn-backup/firn/internal/app"
 	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/internal/snapshot"
 	"github.com/firn-backup/firn/internal/units"
@@ -22,7 +21,8 @@ func newDiff(c *command) *cobra.Command {
 		Short:       "Show what differs between two snapshots",
 		Long: `Show what differs between two snapshots: + new, - gone, C content changed,
 T another type, m only owner, mode, times or the like changed. Nothing is read from the vault.
-Without SET@B, the newest snapshot is compared. @B alone is one of the same set.`,
+Without SET@B, the newest snapshot is compared. @B alone is one of the same set.
+Of a mirror, or a set of items, it is what was stored of it at either time.`,
 		Example: example("firn diff Documents@2026-11-01 Documents@2026-11-08", "firn diff Documents@2026-11-01 @latest"),
 		Args:    args(1, 2, "one or two snapshots"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -31,6 +31,9 @@ Without SET@B, the newest snapshot is compared. @B alone is one of the same set.
 				return err
 			}
 			ctx := cmd.Context()
+			if single, err := c.diffItems(ctx, a, args); single || err != nil {
+				return err
+			}
 			setA, snapA, err := a.FindSnapshot(ctx, args[0])
 			if err != nil {
 				return err
@@ -51,7 +54,13 @@ Without SET@B, the newest snapshot is compared. @B alone is one of the same set.
 			}
 			c.talk("from %s", c.where(setA, snapA))
 			c.talk("to   %s", c.where(setB, snapB))
-			return c.diff(ctx, a, snapA.ID, snapB.ID)
+			db, err := a.Catalog(ctx, false)
+			if err != nil {
+				return err
+			}
+			return c.diff(func(fn differs) error {
+				return merge(ctx, db, snapA.ID, snapB.ID, func(x, y *snapshot.Entry) error { return fn(compare(x, y), x, y) })
+			})
 		},
 	}
 }
@@ -78,16 +87,15 @@ type jsonDiff struct {
 	After  *jsonEntry `json:"after,omitempty"`
 }
 
-func (c *command) diff(ctx context.Context, a *app.App, before, after string) error {
-	db, err := a.Catalog(ctx, false)
-	if err != nil {
-		return err
-	}
+// differs is told of an entry before and after, nil where there is none, and how they differ.
+type differs func(d difference, x, y *snapshot.Entry) error
+
+// diff shows what each calls its argument with.
+func (c *command) diff(each func(differs) error) error {
 	list := c.array(jsonDiff{})
 	counts := map[difference]int64{}
 	var grown int64
-	err = merge(ctx, db, before, after, func(x, y *snapshot.Entry) error {
-		d := compare(x, y)
+	err := each(func(d difference, x, y *snapshot.Entry) error {
 		if d == same {
 			return nil
 		}
@@ -132,7 +140,7 @@ func (c *command) diff(ctx context.Context, a *app.App, before, after string) er
 
 // merge calls fn with the entries of each path that either snapshot has, in
 // path order, nil where one has it not.
-func merge(ctx context.Context, db *catalog.DB, before, after string, fn func(x, y *snapshot.Entry) error) (err error) {
+func merge(ctx context.Context, db *catalog.DB, before, after string, fn func(x, y *snapshot.Entry) error) error {
 	open := func(id string) (next func() (*snapshot.Entry, error), err error) {
 		cur, err := db.Rows(ctx, id, "")
 		if err != nil {
@@ -155,6 +163,11 @@ func merge(ctx context.Context, db *catalog.DB, before, after string, fn func(x,
 	if err != nil {
 		return err
 	}
+	return mergeTwo(nextX, nextY, func(e *snapshot.Entry) string { return e.Path }, fn)
+}
+
+// mergeTwo is merge of any two lists in the order of paths; at their ends they give nil.
+func mergeTwo[T any](nextX, nextY func() (*T, error), path func(*T) string, fn func(x, y *T) error) error {
 	x, err := nextX()
 	if err != nil {
 		return err
@@ -168,7 +181,7 @@ func merge(ctx context.Context, db *catalog.DB, before, after string, fn func(x,
 		case y == nil:
 			order = -1
 		default:
-			order = snapshot.ComparePaths(x.Path, y.Path)
+			order = snapshot.ComparePaths(path(x), path(y))
 		}
 		a, b := x, y
 		if order > 0 {

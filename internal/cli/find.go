@@ -24,7 +24,7 @@ func newFind(c *command) *cobra.Command {
 		Short:       "Find files in all snapshots",
 		Long: `Find every version of the files, directories and links whose name matches a
 pattern, in all snapshots, and say from which snapshot to which each version is
-there. The pattern is that of a shell: * ? [a-z] {a,b}. One with a slash is
+there; and the items that are archives of their own, by their names. The pattern is that of a shell: * ? [a-z] {a,b}. One with a slash is
 matched against the whole path (without the leading slash, ** crosses
 directories), another against the last name only. Nothing is read from the vault.`,
 		Example: example("firn find 'letter*'", "firn find --set Documents '**/2025/*.odt'"),
@@ -128,6 +128,11 @@ func (c *command) find(ctx context.Context, a *app.App, sets []catalog.Set, matc
 		if err != nil {
 			return err
 		}
+		n, err := c.findItems(ctx, a, set, match, list)
+		if err != nil {
+			return err
+		}
+		found += n
 	}
 	switch {
 	case c.json:

@@ -160,8 +160,8 @@ func (c *command) restoreItems(ctx context.Context, a *app.App, set catalog.Set,
 	if o.Transfer.Limit, err = c.limiter(a, f.limit); err != nil {
 		return err
 	}
-	o.Snapshot = func(ctx context.Context, id string, under []string) error {
-		return c.restoreItemSnapshot(ctx, a, id, under, f)
+	o.Snapshot = func(ctx context.Context, id string, under []string, dry bool) (int64, error) {
+		return c.restoreItemSnapshot(ctx, a, id, under, dry, f)
 	}
 	var run *app.Run
 	if !f.dryRun {
@@ -204,23 +204,24 @@ func itemsRestoreSummary(set string, r items.RestoreResult, f restoreFlags) stri
 	return text
 }
 
-// restoreItemSnapshot restores an item in Firn's format: under its own name, as the plain ones are.
-func (c *command) restoreItemSnapshot(ctx context.Context, a *app.App, id string, under []string, f restoreFlags) error {
+// restoreItemSnapshot restores an item in Firn's format: under its own name, as the plain ones are. It returns how many bytes were read, or with
+// dry are to be.
+func (c *command) restoreItemSnapshot(ctx context.Context, a *app.App, id string, under []string, dry bool, f restoreFlags) (int64, error) {
 	db, err := a.Catalog(ctx, false)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	snap, err := db.Snapshot(ctx, id)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	o, err := restoreOptions(f)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	store, err := a.OpenStore(ctx, snap.Vault, false)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	full := ""
 	if len(snap.Header.Paths) == 1 {
@@ -238,14 +239,18 @@ func (c *command) restoreItemSnapshot(ctx context.Context, a *app.App, id string
 	o.Catalog, o.Store, o.Traits, o.Snapshot, o.Now, o.Codecs = db, store, store.Traits(), snap.ID, a.Now, a.Codecs(f.identities)
 	d, err := c.desk(ctx, f.retrieveFlags, snap.Vault, store)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	o.Tier, o.Days, o.Pace, o.Approve = d.tier, d.days, d.pace, d.approve
 	if o.Transfer.Limit, err = c.limiter(a, f.limit); err != nil {
-		return err
+		return 0, err
 	}
-	_, err = restore.Run(ctx, o)
-	return err
+	o.DryRun = dry
+	res, err := restore.Run(ctx, o)
+	if dry {
+		return res.Plan.Read, err
+	}
+	return res.Read, err
 }
 
 type itemsRestoreWatcher struct {

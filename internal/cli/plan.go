@@ -172,15 +172,17 @@ func (c *command) printPlan(a *app.App, p *app.Planned) {
 		state += ", overdue"
 	}
 	c.printf("%s: %s: %s\n", clean(setLabel(a, p.Set)), state, clean(d.Reason))
-	what := "an incremental snapshot"
-	if d.Kind == snapshot.Full {
-		what = "a full snapshot"
+	what, would := "an incremental snapshot: ", "would make"
+	switch {
+	case !app.HasSnapshots(p.Target):
+		what, would = "", "would store"
+	case d.Kind == snapshot.Full:
+		what = "a full snapshot: "
 	}
-	would := "would make"
 	if d.Due {
-		would = "makes"
+		would = map[string]string{"would make": "makes", "would store": "stores"}[would]
 	}
-	line(would, "%s: %s", what, d.KindReason)
+	line(would, "%s%s", what, d.KindReason)
 	if s, ok := p.Unfinished(); ok {
 		line("goes on", "with the unfinished attempt of %s", c.stamp(s.At))
 	}

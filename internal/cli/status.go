@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -60,6 +61,7 @@ type jsonStatus struct {
 	LastRun    *jsonRun `json:"last_run,omitempty"`
 	Retrievals int      `json:"retrievals_pending"`
 	Ready      int      `json:"retrievals_ready"`
+	good       time.Time
 }
 
 func (c *command) status(cmd *cobra.Command, names []string) error {
@@ -104,8 +106,8 @@ func (c *command) printStatus(a *app.App, sets []app.Planned, list []jsonStatus)
 	for i, s := range list {
 		p := &sets[i]
 		good, next, chain := "never", "-", "-"
-		if last, ok := lastGood(p); ok {
-			good = c.stamp(last.At)
+		if !s.good.IsZero() {
+			good = c.stamp(s.good)
 		}
 		switch {
 		case s.Due:
@@ -122,6 +124,9 @@ func (c *command) printStatus(a *app.App, sets []app.Planned, list []jsonStatus)
 		state := s.State
 		if len(s.Problems) > 0 {
 			state += ": " + clean(strings.Join(s.Problems, "; "))
+		}
+		if !app.HasSnapshots(p.Target) {
+			chain = p.Target.Set.Kind
 		}
 		t.row(clean(setLabel(a, p.Set)), good, next, chain, units.Size(s.Size), state)
 	}
@@ -149,7 +154,7 @@ func (c *command) statusOf(ctx context.Context, a *app.App, p *app.Planned) (jso
 	}
 	last, ok := lastGood(p)
 	if ok {
-		s.Good, s.Snapshot, s.Chain = stampJSON(last.At), last.ID, last.Chain
+		s.good, s.Snapshot, s.Chain = last.At, last.ID, last.Chain
 	}
 	for _, x := range p.Snapshots {
 		if x.State != catalog.Stored {
@@ -165,6 +170,12 @@ func (c *command) statusOf(ctx context.Context, a *app.App, p *app.Planned) (jso
 	if err := c.lastRunOf(ctx, a, p, &s); err != nil {
 		return s, err
 	}
+	if !app.HasSnapshots(p.Target) {
+		if err := c.singleStatus(ctx, a, p, &s); err != nil {
+			return s, err
+		}
+	}
+	s.Good = stampJSON(s.good)
 	if s.Unfinished != "" && s.State != stateRunning {
 		s.Problems = append(s.Problems, "an unfinished attempt, which the next backup goes on with")
 	}
@@ -197,7 +208,15 @@ func (c *command) lastRunOf(ctx context.Context, a *app.App, p *app.Planned, s *
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(runs, func(r catalog.Run) bool { return isBackup(r.Command) })
+	if !app.HasSnapshots(p.Target) {
+		for _, r := range runs { // a run that had nothing to store is good, too
+			if app.StoresSet(r.Command) && !r.Ended.IsZero() && (r.Exit == 0 || r.Exit == exitCode(failure.Partial)) {
+				s.good = r.Started
+				break
+			}
+		}
+	}
+	i := slices.IndexFunc(runs, func(r catalog.Run) bool { return app.StoresSet(r.Command) })
 	if i < 0 {
 		return nil
 	}
@@ -222,56 +241,96 @@ func (c *command) lastRunOf(ctx context.Context, a *app.App, p *app.Planned, s *
 	return nil
 }
 
-// isBackup says whether runs of a command make snapshots.
-func isBackup(command string) bool { return command == "backup" || command == "feed" }
-
-// retrievalsOf counts what was asked of the vaults for the set's archives.
-func (c *command) retrievalsOf(ctx context.Context, a *app.App, p *app.Planned, s *jsonStatus) error {
+// singleStatus fills what there is of a set of single archives.
+func (c *command) singleStatus(ctx context.Context, a *app.App, p *app.Planned, s *jsonStatus) error {
 	db, err := a.Catalog(ctx, false)
-	if err != nil || len(p.Snapshots) == 0 {
+	if err != nil {
 		if noCatalog(err) {
 			err = nil
 		}
 		return err
 	}
-	vaults := map[string]bool{}
-	for i := range p.Snapshots {
-		vaults[p.Snapshots[i].Vault] = true
+	runs, err := db.ItemRuns(ctx, p.Set.ID)
+	if err != nil {
+		return err
+	}
+	s.Snapshots = len(runs)
+	if s.Chain, s.Length = "", 0; len(runs) > 0 {
+		last := runs[len(runs)-1]
+		s.Snapshot = last.ID
+		if s.good.Before(last.At) && s.LastRun == nil { // recovered, or another host's
+			s.good = last.At
+		}
 	}
 	asked := map[string][]coldstore.Retrieval{}
-	for vault := range vaults {
-		list, err := db.Retrievals(ctx, vault, "")
-		if err != nil {
-			return err
+	looked := map[string]bool{}
+	return db.Items(ctx, p.Set.ID, catalog.ItemQuery{All: true}, func(i catalog.Item) error {
+		if i.Archive.Archive == "" || !i.Deleted.IsZero() {
+			return nil
 		}
-		for _, r := range list {
-			if r.Expires.IsZero() || r.Expires.After(p.At) {
-				asked[r.Archive] = append(asked[r.Archive], r)
+		s.Size += i.Archive.Size
+		if !looked[i.Vault] {
+			looked[i.Vault] = true
+			if err := askedOf(ctx, db, i.Vault, p.At, asked); err != nil {
+				return err
 			}
 		}
-	}
-	if len(asked) == 0 {
+		s.count(asked[i.Archive.Archive])
 		return nil
+	})
+}
+
+// askedOf adds what was asked of a vault and is not over, by archive.
+func askedOf(ctx context.Context, db *catalog.DB, vault string, at time.Time, asked map[string][]coldstore.Retrieval) error {
+	list, err := db.Retrievals(ctx, vault, "")
+	for _, r := range list {
+		if r.Expires.IsZero() || r.Expires.After(at) {
+			asked[r.Archive] = append(asked[r.Archive], r)
+		}
 	}
-	note := func(archive string) {
-		for _, r := range asked[archive] {
-			if r.Ready {
-				s.Ready++
-			} else {
-				s.Retrievals++
+	return err
+}
+
+func (s *jsonStatus) count(list []coldstore.Retrieval) {
+	for _, r := range list {
+		if r.Ready {
+			s.Ready++
+		} else {
+			s.Retrievals++
+		}
+	}
+}
+
+// retrievalsOf counts what was asked of the vaults for the set's archives.
+func (c *command) retrievalsOf(ctx context.Context, a *app.App, p *app.Planned, s *jsonStatus) error {
+	db, err := a.Catalog(ctx, false)
+	if err != nil {
+		if noCatalog(err) {
+			err = nil
+		}
+		return err
+	}
+	asked := map[string][]coldstore.Retrieval{}
+	looked := map[string]bool{}
+	for i := range p.Snapshots {
+		if vault := p.Snapshots[i].Vault; !looked[vault] {
+			looked[vault] = true
+			if err := askedOf(ctx, db, vault, p.At, asked); err != nil {
+				return err
 			}
 		}
 	}
 	for i := range p.Snapshots {
-		if p.Snapshots[i].Adopted == "" {
-			note(p.Snapshots[i].ManifestPart.Archive)
+		if len(asked) == 0 {
+			break
 		}
+		s.count(asked[p.Snapshots[i].ManifestPart.Archive])
 		vols, err := db.Volumes(ctx, p.Snapshots[i].ID)
 		if err != nil {
 			return err
 		}
 		for _, v := range vols {
-			note(v.Archive)
+			s.count(asked[v.Archive])
 		}
 	}
 	if s.Retrievals > 0 {

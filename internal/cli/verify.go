@@ -167,10 +167,14 @@ func (c *command) verifyVault(ctx context.Context, a *app.App, o verify.Options,
 }
 
 func verifySummary(o verify.Options, r verify.Result) string {
-	text := fmt.Sprintf("%s: %s of %s, %s", o.Vault, plural(int64(r.Archives), "archive"), plural(int64(r.Snapshots), "snapshot"), units.Size(r.Bytes))
-	if r.Items > 0 {
-		text += ", " + plural(int64(r.Items), "item")
+	of := plural(int64(r.Snapshots), "snapshot")
+	switch {
+	case r.Items > 0 && r.Snapshots == 0:
+		of = plural(int64(r.Items), "item")
+	case r.Items > 0:
+		of += " and " + plural(int64(r.Items), "item")
 	}
+	text := fmt.Sprintf("%s: %s of %s, %s", o.Vault, plural(int64(r.Archives), "archive"), of, units.Size(r.Bytes))
 	if o.Read {
 		text += fmt.Sprintf(", %s read back, %s compared", units.Size(r.Read), plural(r.Files, "file"))
 	}

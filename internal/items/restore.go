@@ -46,8 +46,9 @@ type RestoreOptions struct {
 	Transfer  transfer.Options
 	Approve   func(ctx context.Context, vault string, b retrieval.Bill) error
 	Pace      cost.Pace
-	// Snapshot restores an item in Firn's format: paths of a snapshot. Needed where there are such.
-	Snapshot func(ctx context.Context, id string, under []string) error
+	// Snapshot restores an item in Firn's format: paths of a snapshot. It returns how many bytes were read; with dry nothing is restored, and it
+	// returns how many there are to be read. Needed where there are such.
+	Snapshot func(ctx context.Context, id string, under []string, dry bool) (read int64, err error)
 
 	Observe RestoreObserver // may be nil
 }
@@ -229,6 +230,13 @@ func (r *restorer) missing(ctx context.Context, list []wanted) ([]wanted, error)
 			continue
 		}
 		r.res.ToRead += w.Archive.Size
+		if w.Snapshot != "" && r.o.DryRun && r.o.Snapshot != nil {
+			n, err := r.o.Snapshot(ctx, w.Snapshot, w.under, true)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", w.Path, err)
+			}
+			r.res.ToRead += n
+		}
 		kept = append(kept, w)
 	}
 	return kept, nil
@@ -285,7 +293,9 @@ func (r *restorer) snapshot(ctx context.Context, w wanted) error {
 	if r.o.Snapshot == nil {
 		return errors.New("restore: an option is missing")
 	}
-	err := r.o.Snapshot(ctx, w.Snapshot, w.under)
+	n, err := r.o.Snapshot(ctx, w.Snapshot, w.under, false)
+	r.read.Add(n)
+	r.o.Observe.Read(n)
 	switch {
 	case err == nil:
 		r.res.Files++

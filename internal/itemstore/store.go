@@ -92,7 +92,6 @@ type Session struct {
 
 	mu    sync.Mutex
 	run   catalog.ItemRun // ID is empty until something is changed
-	last  catalog.ItemRun // of earlier runs; the zero one where there are none
 	begun bool
 
 	Settled []catalog.Item                // items that an earlier run had stored and not recorded
@@ -105,13 +104,6 @@ func Open(ctx context.Context, o Options) (*Session, error) {
 		return nil, err
 	}
 	s := &Session{o: o, slots: semaphore.NewWeighted(int64(o.Parallel)), resume: map[string]catalog.ItemUpload{}}
-	runs, err := o.Catalog.ItemRuns(ctx, o.Set.ID)
-	if err != nil {
-		return nil, err
-	}
-	if len(runs) > 0 {
-		s.last = runs[len(runs)-1]
-	}
 	list, err := o.Catalog.ItemUploads(ctx, o.Set.ID)
 	if err != nil {
 		return nil, err
@@ -184,11 +176,19 @@ func (s *Session) Begin(ctx context.Context) (catalog.ItemRun, error) {
 	if s.begun {
 		return s.run, nil
 	}
+	runs, err := s.o.Catalog.ItemRuns(ctx, s.o.Set.ID) // those that TakeOver has made among them
+	if err != nil {
+		return s.run, err
+	}
+	last := uint64(0)
+	if len(runs) > 0 {
+		last = runs[len(runs)-1].N
+	}
 	id, err := snapshot.NewID(s.o.Now(), s.o.Rand)
 	if err != nil {
 		return s.run, err
 	}
-	s.run = catalog.ItemRun{SetID: s.o.Set.ID, N: s.last.N + 1, ID: id, Vault: s.o.Vault, At: s.o.Now()}
+	s.run = catalog.ItemRun{SetID: s.o.Set.ID, N: last + 1, ID: id, Vault: s.o.Vault, At: s.o.Now()}
 	if err := s.o.Catalog.PutItemRun(ctx, s.run); err != nil {
 		return s.run, err
 	}

@@ -48,6 +48,17 @@ type Policy struct {
 	// counts: a date that is filed later is based on the newest date there is. A set
 	// is then begun anew only on a scheduled day once it has any snapshot.
 	ByDate bool
+
+	// Runs says that backups make no snapshots but store single archives: reasons then speak of runs.
+	Runs bool
+}
+
+// makes is what a backup makes, for people.
+func (p Policy) makes() string {
+	if p.Runs {
+		return "run"
+	}
+	return "snapshot"
 }
 
 // Retention says what is kept. The zero value keeps all. Whole days are days of the
@@ -184,7 +195,7 @@ func (d *Decision) kind(p Policy, f *forest) {
 	c := f.newestUsable()
 	switch {
 	case c == nil && len(f.chains) == 0:
-		d.KindReason = "the set has no snapshot yet"
+		d.KindReason = "the set has no " + p.makes() + " yet"
 	case c == nil:
 		d.KindReason = "there is no complete chain to go on with"
 	case p.Vault != "" && c.tip().Vault != p.Vault:
@@ -222,8 +233,8 @@ func (d *Decision) due(now time.Time, p Policy, f *forest) {
 		}
 		d.TooEarlyUntil = until
 		if d.TooEarly {
-			d.Reason = fmt.Sprintf("the last snapshot is of %s, and min-interval %s is not over until %s",
-				p.when(last.At), span(p.MinInterval), p.when(until))
+			d.Reason = fmt.Sprintf("the last %s is of %s, and min-interval %s is not over until %s",
+				p.makes(), p.when(last.At), span(p.MinInterval), p.when(until))
 		}
 		if !d.Next.IsZero() && d.Next.Before(until) || d.TooEarly && !p.Schedule.IsZero() {
 			d.Next = p.nextFrom(until, last)
@@ -248,7 +259,7 @@ func (d *Decision) dueBySchedule(now time.Time, p Policy, f *forest, last Snapsh
 	d.Next = s.next(now, p.Zone, now)
 	if foreign := len(f.chains) == 0 && any; !foreign && (len(f.chains) == 0 || !p.ByDate && f.newestUsable() == nil) {
 		d.Overdue = true
-		d.Due, d.Reason = true, "the set has no snapshot yet"
+		d.Due, d.Reason = true, "the set has no "+p.makes()+" yet"
 		if len(f.chains) > 0 {
 			d.Reason = "the set has no complete chain"
 		}
@@ -264,17 +275,17 @@ func (d *Decision) dueBySchedule(now time.Time, p Policy, f *forest, last Snapsh
 	case s.every > 0 && ok:
 		d.Due, d.Slot = true, slot
 		d.Overdue = any && now.After(slot.Add(min(s.every, 24*time.Hour)))
-		d.Reason = "scheduled " + s.String() + ", and no snapshot has a date up to now"
+		d.Reason = "scheduled " + s.String() + ", and no " + p.makes() + " has a date up to now"
 		if any {
-			d.Reason = fmt.Sprintf("scheduled %s, and the last snapshot is of %s", s, p.when(last.At))
+			d.Reason = fmt.Sprintf("scheduled %s, and the last %s is of %s", s, p.makes(), p.when(last.At))
 		}
 	case s.every > 0:
 		d.Next = slot
-		d.Reason = fmt.Sprintf("scheduled %s, and the last snapshot is of %s", s, p.when(last.At))
+		d.Reason = fmt.Sprintf("scheduled %s, and the last %s is of %s", s, p.makes(), p.when(last.At))
 	case !ok:
 		d.Reason = fmt.Sprintf("not due before %s (%s)", p.when(d.Next), s)
 	case any && !last.At.Before(slot):
-		d.Reason = fmt.Sprintf("%s was the last time (%s), and there is a snapshot of %s", p.when(slot), s, p.when(last.At))
+		d.Reason = fmt.Sprintf("%s was the last time (%s), and there is a %s of %s", p.when(slot), s, p.makes(), p.when(last.At))
 	case now.Before(slot.AddDate(0, 0, 1)):
 		d.Due, d.Slot = true, slot
 		d.Reason = fmt.Sprintf("scheduled for %s (%s)", p.when(slot), s)

@@ -126,24 +126,7 @@ func (r *run) deleteOne(ctx context.Context, x *catalog.Doomed) (gone bool, err 
 // journal writes down deletions as they are acknowledged. It reads done to its end, so that nobody waits for it for ever.
 func (r *run) journal(ctx context.Context, done <-chan catalog.Doomed) error {
 	ctx = context.WithoutCancel(ctx) // what was deleted is written down also when the run is stopped
-	var failed error
-	for x := range done {
-		batch := []catalog.Doomed{x}
-		for more := true; more && len(batch) < journalSize; {
-			select {
-			case y, ok := <-done:
-				if more = ok; ok {
-					batch = append(batch, y)
-				}
-			default:
-				more = false
-			}
-		}
-		if err := r.note(ctx, batch); err != nil {
-			failed = err
-		}
-	}
-	return failed
+	return transfer.InBatches(done, journalSize, func(batch []catalog.Doomed) error { return r.note(ctx, batch) })
 }
 
 // recorded are those of a vault's archives that the catalog knows by themselves, as of what another program stored.

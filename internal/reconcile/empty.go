@@ -12,6 +12,7 @@ import (
 	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/internal/coldstore"
 	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/transfer"
 	"github.com/firn-backup/firn/internal/units"
 )
 
@@ -365,26 +366,13 @@ func (e *emptying) deleteAll(ctx context.Context) error {
 // journal writes down deletions as they are acknowledged. It reads done to its end, so that nobody waits for it for ever.
 func (e *emptying) journal(ctx context.Context, done <-chan coldstore.Archive) error {
 	ctx = context.WithoutCancel(ctx) // what was deleted is written down also when the run is stopped
-	var failed error
-	for a := range done {
-		batch := []coldstore.Archive{a}
-		for more := true; more && len(batch) < journalSize; {
-			select {
-			case b, ok := <-done:
-				if more = ok; ok {
-					batch = append(batch, b)
-				}
-			default:
-				more = false
-			}
-		}
+	return transfer.InBatches(done, journalSize, func(batch []coldstore.Archive) error {
 		ids := make([]string, len(batch))
 		for i, b := range batch {
 			ids[i] = b.ID
 		}
 		if err := e.o.Catalog.ArchivesDeleted(ctx, e.o.Vault, ids, e.o.Now()); err != nil {
-			failed = err
-			continue
+			return err
 		}
 		for _, b := range batch {
 			e.res.Deleted++
@@ -393,8 +381,8 @@ func (e *emptying) journal(ctx context.Context, done <-chan coldstore.Archive) e
 				e.o.Deleted(b)
 			}
 		}
-	}
-	return failed
+		return nil
+	})
 }
 
 func (e *emptying) deleteOne(ctx context.Context, id string) error {

@@ -30,23 +30,59 @@ func archivesOf(t *testing.T, m *machine) map[string]bool {
 	return all
 }
 
-// TestKillReconcile: a mirror is reconciled and killed at random moments, each followed by the same command, while files
-// change and go: in the end every file is stored once, nothing else is, and at no moment is an archive missing that
+// TestKillReconcile: a mirror is reconciled, or the items of a directory are stored, and killed at random moments, each followed by the same
+// command, while files change and go: in the end everything is stored once, nothing else is, and at no moment is an archive missing that
 // the catalog counts on.
 func TestKillReconcile(t *testing.T) {
 	t.Parallel()
-	m := newMachine(t, memory(t))
-	r := rand.New(rand.NewPCG(uint64(os.Getpid()), 7))
-	t.Logf("seed: %d", os.Getpid())
-	write := func(k, version int) {
-		must(t, os.MkdirAll(m.path("src/bands"), 0o755))
-		must(t, os.WriteFile(m.path("src/bands", fmt.Sprintf("%x", k)), []byte(fmt.Sprintf("band %d, version %d", k, version)), 0o644))
+	for kind, encrypt := range map[string]string{"mirror": "age", "items": "age", "mirror-open": "none", "items-open": "none"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			kind := strings.TrimSuffix(kind, "-open")
+			m := newMachine(t, memory(t))
+			r := rand.New(rand.NewPCG(uint64(os.Getpid()), 7))
+			t.Logf("seed: %d", os.Getpid())
+			write := func(k, version int) {
+				dir := m.path("src", fmt.Sprintf("%x", k%8))
+				if k%3 == 0 {
+					dir = m.path("src") // a file that is an item by itself
+				}
+				must(t, os.MkdirAll(dir, 0o755))
+				must(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("band%x", k)), []byte(fmt.Sprintf("band %d, version %d", k, version)), 0o644))
+			}
+			for k := range 60 {
+				write(k, 0)
+			}
+			conf := fmt.Sprintf("[vault.v]\nurl = \"dir:%s\"\n[set.src]\nkind = \"%s\"\npath = \"%s\"\nvault = \"v\"\nreplace = true\nencrypt = \"%s\"\n",
+				m.path("v"), kind, m.path("src"), encrypt)
+			must(t, os.MkdirAll(m.path(".config/firn"), 0o755))
+			must(t, os.WriteFile(m.path(".config/firn/config.toml"), []byte(conf), 0o600))
+			m.must("vault", "create", "v")
+			m.backup = []string{"backup", "src", "--json"}
+			if kind == "mirror" {
+				m.backup = []string{"vault", "reconcile", "src", "--commit", "--json"}
+			}
+			killing(t, m, r, func(version int) {
+				for range 15 {
+					write(r.IntN(70), version)
+				}
+				_ = os.Remove(m.path("src", fmt.Sprintf("band%x", 3*version)))
+			})
+			m.must("restore", "src", "--to", "back")
+			if kind == "items" {
+				for version := 1; version <= 4; version++ { // what is gone is kept by a set of items
+					_ = os.Remove(m.path("back", fmt.Sprintf("band%x", 3*version)))
+					_ = os.Remove(m.path("src", fmt.Sprintf("band%x", 3*version)))
+				}
+			}
+			m.shell("diff -r src back")
+		})
 	}
-	for k := range 60 {
-		write(k, 0)
-	}
-	m.must("vault", "create", "dir:"+m.path("v"))
-	m.backup = []string{"vault", "reconcile", "dir:" + m.path("v"), m.path("src"), "--commit", "--json"}
+}
+
+// killing runs the machine's backup again and again, killed at random moments, and then to its end, after each of four changes.
+func killing(t *testing.T, m *machine, r *rand.Rand, change func(version int)) {
+	t.Helper()
 	kills := 0
 	for version := 1; version <= 4; version++ {
 		for runs := 0; killAfter(t, m, r.IntN(12), r); runs++ {
@@ -61,10 +97,7 @@ func TestKillReconcile(t *testing.T) {
 				break
 			}
 		}
-		for range 15 {
-			write(r.IntN(70), version)
-		}
-		_ = os.Remove(m.path("src/bands", fmt.Sprintf("%x", version)))
+		change(version)
 	}
 	m.must(m.backup...)
 	m.must("verify", "--read")
@@ -74,8 +107,6 @@ func TestKillReconcile(t *testing.T) {
 	if r := m.must(m.backup...); strings.Contains(r.stdout, `"event":"archive"`) {
 		t.Errorf("not done:\n%s", r.stdout)
 	}
-	m.must("restore", "src", "--to", "back")
-	m.shell("diff -r src back") // a mirror has the files alone
 	t.Logf("%d kills", kills)
 }
 
