@@ -9,6 +9,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -205,7 +206,8 @@ func mirrorOf(s catalog.Set, fresh bool) Target {
 	return Target{Set: s, New: fresh, Config: &config.Set{Name: s.Name, Kind: config.KindMirror, Single: config.Single{Path: s.Root}}}
 }
 
-// ItemsDue is when a set of single archives may be stored again, so long after its last run that stored something.
+// ItemsDue is when a set of single archives may be stored again, so long after its last run that stored something. One that did not
+// come to its end goes on at any time: the zero time.
 func (a *App) ItemsDue(ctx context.Context, set catalog.Set, interval time.Duration) (time.Time, error) {
 	db, err := a.Catalog(ctx, false)
 	if errors.Is(err, ErrNoCatalog) {
@@ -213,6 +215,15 @@ func (a *App) ItemsDue(ctx context.Context, set catalog.Set, interval time.Durat
 	}
 	if err != nil {
 		return time.Time{}, err
+	}
+	did, err := db.Runs(ctx, set.Name, keptRuns)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if i := slices.IndexFunc(did, func(r catalog.Run) bool { return StoresSet(r.Command) }); i >= 0 { // the newest first
+		if r := did[i]; r.Ended.IsZero() || r.Exit != 0 && r.Exit != exitPartial {
+			return time.Time{}, nil
+		}
 	}
 	runs, err := db.ItemRuns(ctx, set.ID)
 	if err != nil || len(runs) == 0 {

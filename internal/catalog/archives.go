@@ -93,6 +93,9 @@ func (d *DB) ArchivesDeleted(ctx context.Context, vault string, ids []string, at
 		for _, id := range ids {
 			_, err = tx.ExecContext(ctx, insertArchive+`UPDATE SET deleted = excluded.deleted`,
 				blob(vault), blob(id), []byte{}, []byte{}, 0, make([]byte, 32), "", "", "", text)
+			if err == nil {
+				err = itemLost(ctx, tx, vault, id, text)
+			}
 			if err != nil {
 				return err
 			}

@@ -394,3 +394,26 @@ func (d *DB) ForgetItems(ctx context.Context, setID, vault string) error {
 	})
 	return d.fail("forget items of set "+setID, err)
 }
+
+// itemLost records that the archive of an item, or an index, is no more, whoever deleted it: a current version of which that is known
+// is stored again, and what a lost index told of is told of by the next.
+func itemLost(ctx context.Context, tx *sql.Tx, vault, archive, at string) error {
+	_, err := tx.ExecContext(ctx, `UPDATE items SET deleted = $3 WHERE vault = $1 AND archive = $2 AND deleted = ''`, blob(vault), blob(archive), at)
+	if err == nil {
+		_, err = tx.ExecContext(ctx, `UPDATE item_runs SET listing = $3 WHERE vault = $1 AND listing = $2`, blob(vault), blob(archive), []byte{})
+	}
+	return err
+}
+
+// ItemsUnlisted records that the index of run n is no more: nothing in the vault tells of what it told of. It is durable.
+func (d *DB) ItemsUnlisted(ctx context.Context, r ItemRun) error {
+	err := d.change(ctx, durable, func(tx *sql.Tx) error {
+		r.IndexGone = true
+		if err := putItemRun(ctx, tx, &r); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `UPDATE items SET listed = 0 WHERE set_id = $1 AND listed = $2 AND snapshot = ''`, r.SetID, int64(r.N))
+		return err
+	})
+	return d.fail("record the index of set "+r.SetID+" as gone", err)
+}

@@ -187,8 +187,14 @@ func (l *Listing) apply(ctx context.Context, tx *sql.Tx, insert *sql.Stmt, c *Ar
 	const same = ` WHERE vault = $1 AND archive = $2 AND uploaded = $3 AND deleted = $4`
 	args := []any{blob(l.vault), blob(c.Was.ID), wasUploaded, wasDeleted}
 	if c.Drop {
-		_, err = tx.ExecContext(ctx, `DELETE FROM archives`+same, args...)
-		return err
+		if _, err = tx.ExecContext(ctx, `DELETE FROM archives`+same, args...); err != nil {
+			return err
+		}
+		asOf, err := timeText(l.asOf)
+		if err != nil {
+			return err
+		}
+		return itemLost(ctx, tx, l.vault, c.Was.ID, asOf)
 	}
 	args = append(args, blob(r.Name), blob(r.Description), r.Size, r.TreeHash[:], created, seen, uploaded, deleted)
 	_, err = tx.ExecContext(ctx, `UPDATE archives SET name = $5, description = $6, size = $7, tree_hash = $8,

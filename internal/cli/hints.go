@@ -8,6 +8,7 @@ import (
 	"github.com/firn-backup/firn/internal/backup"
 	"github.com/firn-backup/firn/internal/codec"
 	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/itemstore"
 	"github.com/firn-backup/firn/internal/keyfile"
 	"github.com/firn-backup/firn/internal/mirror"
 )
@@ -43,6 +44,7 @@ func hintFor(err error) string {
 		{app.ErrNoBucket, "when it is there, firn vault create says whether it will do"},
 		{app.ErrNoVault, "is it mounted? firn vault create URL makes a new one"},
 		{backup.ErrBaseLost, "is the right disk mounted? firn verify tells what is missing; firn backup --full begins anew with a full snapshot"},
+		{itemstore.ErrLost, "is the right disk mounted? firn verify tells what is missing; firn vault sync VAULT --fix forgets it, and the next run stores it again"},
 		{mirror.ErrEmptied, "mount it; if it is meant to be empty, firn vault reconcile --allow-shrunk --commit deletes its archives"},
 		{backup.ErrEmptied, "mount it; if it is meant to be empty, --allow-empty backs it up so"},
 		{app.ErrBroken, "the archives in it may be whole; docs/howto/restore.md tells how to mend it, and how to read them without Firn"},

@@ -110,13 +110,13 @@ type mirrorRun struct {
 }
 
 func (c *command) backupMirror(ctx context.Context, a *app.App, t app.Target, f backupFlags) error {
-	if d := t.Config.MinInterval; d > 0 && f.dryRun == "" && !t.New {
+	if d := t.Config.MinInterval; d > 0 && !f.force && !t.New {
 		due, err := a.ItemsDue(ctx, t.Set, d)
 		if err != nil {
 			return err
 		}
 		if a.Now().Before(due) {
-			c.talk("%s: nothing is done before %s (min-interval)", t.Set.Name, c.stamp(due))
+			c.talk("%s: nothing is done before %s (min-interval; --force does it all the same)", t.Set.Name, c.stamp(due))
 			return nil
 		}
 	}

@@ -76,7 +76,7 @@ type Candidate struct {
 // Change is an item that is stored, or would be.
 type Change struct {
 	Candidate
-	Why string // "new" or "changed"
+	Why string // "new", "changed", or "lost": its archive is known to be gone from the vault
 }
 
 // Result is what was done, or with DryRun would be.
@@ -320,7 +320,8 @@ func (r *run) one(ctx context.Context, c Candidate) error {
 	if err != nil {
 		return err
 	}
-	if known && (r.o.Once && !old.Torn || old.Dir == c.Dir && !old.Torn) {
+	lost := known && !old.Deleted.IsZero() // its archive is known to be gone from the vault
+	if known && !lost && (r.o.Once && !old.Torn || old.Dir == c.Dir && !old.Torn) {
 		same := r.o.Once
 		if !same {
 			if same, err = r.same(ctx, c, old); err != nil {
@@ -335,7 +336,9 @@ func (r *run) one(ctx context.Context, c Candidate) error {
 		}
 	}
 	ch := Change{Candidate: c, Why: "new"}
-	if known {
+	if lost {
+		ch.Why = "lost"
+	} else if known {
 		if due := old.Stored.Add(r.o.MinInterval); r.o.MinInterval > 0 && r.o.Items.Now().Before(due) {
 			r.mu.Lock()
 			defer r.mu.Unlock()

@@ -104,6 +104,12 @@ func Open(ctx context.Context, o Options) (*Session, error) {
 		return nil, err
 	}
 	s := &Session{o: o, slots: semaphore.NewWeighted(int64(o.Parallel)), resume: map[string]catalog.ItemUpload{}}
+	if err := There(ctx, o); err != nil {
+		return nil, err
+	}
+	if err := s.forgetIndexes(ctx); err != nil {
+		return nil, err
+	}
 	list, err := o.Catalog.ItemUploads(ctx, o.Set.ID)
 	if err != nil {
 		return nil, err

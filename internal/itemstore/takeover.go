@@ -35,8 +35,11 @@ type Found struct {
 // mark of a set only where local says that the file of that name has their tree hash; local may be nil. It finds
 // nothing when the catalog knows items of the set, and changes nothing. The options' catalog and store may be nil: there are none.
 func Find(ctx context.Context, o Options, local func(ctx context.Context, name string, size int64) (treehash.Hash, bool)) (Found, error) {
-	if o.Encrypt.Name() != codecNone || o.Store == nil {
+	if o.Store == nil {
 		return Found{}, nil
+	}
+	if err := There(ctx, o); err != nil || o.Encrypt.Name() != codecNone {
+		return Found{}, err
 	}
 	if some, err := o.known(ctx); some || err != nil {
 		return Found{}, err
@@ -86,6 +89,9 @@ func (o *Options) known(ctx context.Context) (bool, error) {
 func TakeOver(ctx context.Context, o Options, local func(ctx context.Context, name string, size int64) (treehash.Hash, bool)) (Found, error) {
 	if err := o.check(); err != nil {
 		return Found{}, err
+	}
+	if o.Encrypt.Name() != codecNone {
+		return Found{}, nil
 	}
 	f, err := Find(ctx, o, local)
 	if err != nil {

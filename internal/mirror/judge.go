@@ -52,7 +52,9 @@ func (r *run) judge(ctx context.Context) error {
 		r.withhold()
 	}
 	for _, i := range r.gone {
-		r.res.Delete = append(r.res.Delete, r.deletion(Gone, i))
+		if i.Deleted.IsZero() {
+			r.res.Delete = append(r.res.Delete, r.deletion(Gone, i))
+		}
 	}
 	changed := map[string]bool{}
 	for _, c := range r.res.Upload {

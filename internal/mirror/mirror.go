@@ -51,6 +51,7 @@ type Kind string
 const (
 	New     Kind = "new"     // stored for the first time
 	Changed Kind = "changed" // stored again
+	Lost    Kind = "lost"    // stored again, as its archive is known to be gone from the vault
 	Gone    Kind = "gone"    // its archive is deleted, as it is not on disk any more
 	Old     Kind = "old"     // an archive is deleted of which a newer version is stored
 )
@@ -346,6 +347,10 @@ func (r *run) file(ctx context.Context, group *errgroup.Group, buffers *sync.Poo
 	c.Kind = Changed
 	state := itemstore.FileState(&e, r.o.Items.Wall())
 	switch {
+	case !old.Deleted.IsZero():
+		c.Kind = Lost
+		r.upload(c)
+		return
 	case old.Plain == e.Size && state == old.State && state != [32]byte{} && !r.o.Checksum:
 		r.mu.Lock()
 		r.res.Unchanged++
