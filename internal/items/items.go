@@ -94,14 +94,10 @@ type Result struct {
 	Sent    int64
 	Deleted int64
 	Young   []catalog.Item // archives that go once they are old enough
-	Problem []snapshot.Problem
-	Bad     int64
+	itemstore.Problems
 }
 
-const (
-	maxProblems = 100
-	maxFailures = 5 // of the vault in a row
-)
+const maxFailures = 5 // of the vault in a row
 
 // ErrTooMany says that the vault failed several times in a row.
 var ErrTooMany = errors.New("the vault failed several times in a row: the other items were not tried")
@@ -152,7 +148,7 @@ func Run(ctx context.Context, o Options) (Result, error) {
 		})
 	}
 	if err == nil && r.res.Bad > 0 {
-		err = failure.Errorf(failure.Partial, "%d items could not be dealt with; the first: %s: %s", r.res.Bad, r.res.Problem[0].Path, r.res.Problem[0].Reason)
+		err = failure.Errorf(failure.Partial, "%d items could not be dealt with; the first: %s", r.res.Bad, r.res.First())
 	}
 	return r.res, err
 }
@@ -271,12 +267,8 @@ func (r *run) left(full string, err error) {
 }
 
 func (r *run) problem(path string, err error) {
-	p := snapshot.Problem{Path: path, Reason: strings.ReplaceAll(err.Error(), "\n", "; ")}
 	r.mu.Lock()
-	r.res.Bad++
-	if len(r.res.Problem) < maxProblems {
-		r.res.Problem = append(r.res.Problem, p)
-	}
+	p := r.res.Add(path, err)
 	r.mu.Unlock()
 	r.o.Observe.Problem(p)
 }

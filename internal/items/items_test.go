@@ -2,6 +2,9 @@ package items_test
 
 import (
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,6 +19,7 @@ import (
 	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/items"
 	"github.com/firn-backup/firn/internal/items/itemstest"
+	"github.com/firn-backup/firn/internal/itemstore"
 	"github.com/firn-backup/firn/internal/source/tree"
 )
 
@@ -205,4 +209,79 @@ func TestMissing(t *testing.T) {
 	itemstest.Must(t, os.Remove(w.Dir))
 	itemstest.Must(t, os.Rename(w.Dir+"2", w.Dir))
 	w.Check()
+}
+
+// terse is a vault whose listings tell no descriptions.
+type terse struct{ coldstore.Store }
+
+func (s terse) Traits() coldstore.Traits {
+	t := s.Store.Traits()
+	t.Terse = true
+	return t
+}
+
+func (s terse) List(ctx context.Context, fn func(coldstore.Archive) error) (time.Time, error) {
+	return s.Store.List(ctx, func(a coldstore.Archive) error {
+		return fn(coldstore.Archive{ID: a.ID, Size: a.Size, Created: a.Created})
+	})
+}
+
+// Where listings tell no descriptions an index tells of everything, of what was stored without one too; the lost catalog comes back from it.
+func TestTerse(t *testing.T) {
+	t.Parallel()
+	for _, encrypted := range []bool{false, true} {
+		w := itemstest.New(t, "items", encrypted)
+		w.Write("a", "1")
+		w.Write("dir/b", "2")
+		_, err := run(w, w.Vault)
+		itemstest.Must(t, err)
+		for k := range 3 { // nothing changes, one thing does, nothing does
+			if k == 1 {
+				w.Write("c", "3")
+			}
+			_, err = run(w, terse{w.Vault})
+			itemstest.Must(t, err)
+			w.Check()
+		}
+		old := w.Set
+		w.LoseCatalog()
+		res, err := items.Recover(context.Background(), items.RecoverOptions{Catalog: w.DB, Store: terse{w.Vault}, Vault: itemstest.VaultURL, Codecs: w.Codecs(),
+			Signers: []ed25519.PublicKey{w.Key.Public().(ed25519.PublicKey)}, Now: w.Now, Rand: rand.Reader})
+		if err != nil || res.Sets != 1 || res.Items != 3 {
+			t.Fatalf("%v, %+v", err, res)
+		}
+		w.Set = old
+		w.Check()
+		if res, err := run(w, terse{w.Vault}); err != nil || res.Stored != 0 {
+			t.Errorf("%v, %+v", err, res)
+		}
+	}
+}
+
+// An archive, or an index, that is known to be gone is stored again.
+func TestLost(t *testing.T) {
+	t.Parallel()
+	for _, encrypted := range []bool{false, true} {
+		w := itemstest.New(t, "items", encrypted)
+		w.Write("a", "1")
+		w.Write("dir/b", "2")
+		once := func(o *items.Options) { o.Once = true }
+		_, err := run(w, w.Vault, once)
+		itemstest.Must(t, err)
+		ctx := context.Background()
+		var all []string
+		_, err = w.Vault.List(ctx, func(a coldstore.Archive) error { all = append(all, a.ID); return nil })
+		itemstest.Must(t, err)
+		for _, id := range all {
+			itemstest.Must(t, w.Vault.Delete(ctx, id))
+		}
+		if _, err := run(w, w.Vault, once); !errors.Is(err, itemstore.ErrLost) || failure.KindOf(err) != failure.Damaged {
+			t.Errorf("%v", err)
+		}
+		itemstest.Must(t, w.DB.ArchivesDeleted(ctx, itemstest.VaultURL, all, w.Clock))
+		if res, err := run(w, w.Vault, once); err != nil || res.Stored != 2 || res.Upload[0].Why != "lost" {
+			t.Errorf("%v, %+v", err, res)
+		}
+		w.Check()
+	}
 }

@@ -65,14 +65,13 @@ type RestoreObserver interface {
 
 // RestoreResult is what was done, or with DryRun would be.
 type RestoreResult struct {
-	Items   int64 // selected
-	Bytes   int64 // of those, before the codecs
-	ToRead  int64 // bytes of archives that must be read
-	Files   int64 // restored
-	Kept    int64 // were there already
-	Read    int64
-	Bad     int64
-	Problem []snapshot.Problem
+	Items  int64 // selected
+	Bytes  int64 // of those, before the codecs
+	ToRead int64 // bytes of archives that must be read
+	Files  int64 // restored
+	Kept   int64 // were there already
+	Read   int64
+	itemstore.Problems
 }
 
 // wanted is an item that is selected.
@@ -123,19 +122,15 @@ func Restore(ctx context.Context, o RestoreOptions) (RestoreResult, error) {
 	}
 	switch {
 	case r.bad:
-		return r.res, failure.Errorf(failure.Damaged, "%d items could not be restored; the first: %s: %s", r.res.Bad, r.res.Problem[0].Path, r.res.Problem[0].Reason)
+		return r.res, failure.Errorf(failure.Damaged, "%d items could not be restored; the first: %s", r.res.Bad, r.res.First())
 	case r.res.Bad > 0:
-		return r.res, failure.Errorf(failure.Partial, "%d items could not be restored; the first: %s: %s", r.res.Bad, r.res.Problem[0].Path, r.res.Problem[0].Reason)
+		return r.res, failure.Errorf(failure.Partial, "%d items could not be restored; the first: %s", r.res.Bad, r.res.First())
 	}
 	return r.res, nil
 }
 
 func (r *restorer) problem(path string, err error) {
-	p := snapshot.Problem{Path: path, Reason: strings.ReplaceAll(err.Error(), "\n", "; ")}
-	r.res.Bad++
-	if len(r.res.Problem) < maxProblems {
-		r.res.Problem = append(r.res.Problem, p)
-	}
+	p := r.res.Add(path, err)
 	if retrieval.IsDamage(err) {
 		r.bad = true
 	}

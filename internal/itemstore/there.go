@@ -52,16 +52,29 @@ func (s *Session) forgetIndexes(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	indexed := false
 	for _, r := range runs {
 		if r.Index.Archive == "" || r.IndexGone || r.Vault != s.o.Vault {
 			continue
 		}
+		indexed = true
 		by, err := s.o.Catalog.NeededBy(ctx, r.Vault, r.Index.Archive)
 		if err == nil && by == "" { // not even the run that stored it needs it
 			err = s.o.Catalog.ItemsUnlisted(ctx, r)
 		}
 		if err != nil {
 			return err
+		}
+	}
+	if indexed || !s.o.Store.Traits().Terse {
+		return nil
+	}
+	// What earlier versions of Firn described here nobody can read: an index is to tell of it.
+	for _, r := range runs {
+		if r.Vault == s.o.Vault {
+			if err := s.o.Catalog.ItemsUnlisted(ctx, r); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -101,12 +101,8 @@ type Result struct {
 	Stored  int64
 	Sent    int64 // bytes
 	Deleted int64
-	Problem []snapshot.Problem // the first 100
-	Bad     int64              // all
+	itemstore.Problems
 }
-
-// maxProblems are listed in a Result; an Observer sees all.
-const maxProblems = 100
 
 type run struct {
 	o    Options
@@ -198,7 +194,7 @@ func (r *run) stored(ctx context.Context, ended bool, fn func(catalog.Item) erro
 func (r *run) verdict() error {
 	switch {
 	case r.res.Bad > 0:
-		return failure.Errorf(failure.Partial, "%d files could not be dealt with; the first: %s: %s", r.res.Bad, r.res.Problem[0].Path, r.res.Problem[0].Reason)
+		return failure.Errorf(failure.Partial, "%d files could not be dealt with; the first: %s", r.res.Bad, r.res.First())
 	case len(r.res.Withheld) > 0:
 		w := r.res.Withheld[0]
 		return failure.Errorf(failure.Partial, "nothing is deleted where files are not believed to be gone: %s", w.Text())
@@ -216,12 +212,8 @@ func (w Withheld) Text() string {
 }
 
 func (r *run) problem(path string, err error) {
-	p := snapshot.Problem{Path: path, Reason: strings.ReplaceAll(err.Error(), "\n", "; ")}
 	r.mu.Lock()
-	r.res.Bad++
-	if len(r.res.Problem) < maxProblems {
-		r.res.Problem = append(r.res.Problem, p)
-	}
+	p := r.res.Add(path, err)
 	r.mu.Unlock()
 	r.o.Observe.Problem(p)
 }
