@@ -75,6 +75,12 @@ func (a *App) remind(k *keyfile.Key) bool {
 	return true
 }
 
+// HasKeyFile says whether there is a key file, readable or not.
+func (a *App) HasKeyFile() bool {
+	_, err := os.Lstat(a.Paths.Key)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
 func (a *App) makeKey() (*keyfile.Key, error) {
 	k, err := keyfile.New(a.Now(), nil)
 	if err != nil {

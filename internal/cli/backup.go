@@ -254,6 +254,19 @@ func (c *command) checkKnown(ctx context.Context, a *app.App, t app.Target, stor
 	return withHint(err, "firn recover %s makes the catalog anew; if they are of no use, --start-over stores everything again", t.Set.Vault)
 }
 
+// checkBeforeKey is checkKnown where there is no key file yet: one that is made for a backup that is then refused would be in the way of the
+// old one, without which nothing can be recovered.
+func (c *command) checkBeforeKey(ctx context.Context, a *app.App, t app.Target, f backupFlags) error {
+	if f.startOver || a.HasKeyFile() {
+		return nil
+	}
+	store, err := a.DryStore(ctx, t)
+	if err != nil || store == nil {
+		return nil // whoever opens it next says what is wrong
+	}
+	return c.checkKnown(ctx, a, t, store, f)
+}
+
 // backupEnd says how it went, on the terminal and in the run's log.
 func (c *command) backupEnd(ctx context.Context, a *app.App, run *app.Run, t app.Target, res backup.Result, err error) error {
 	if res.Shrunk {

@@ -10,6 +10,9 @@ import (
 
 // backupKind backs up one set. This is the one list of what is done for which kind of set.
 func (c *command) backupKind(ctx context.Context, a *app.App, t app.Target, f backupFlags) error {
+	if err := c.checkBeforeKey(ctx, a, t, f); err != nil {
+		return err
+	}
 	switch kind := t.Config.KindOf(); kind {
 	case config.KindTree:
 		return c.backupTree(ctx, a, t, f)

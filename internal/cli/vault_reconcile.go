@@ -97,7 +97,11 @@ func (c *command) reconcileMirror(cmd *cobra.Command, args []string, f reconcile
 	if cmd.Flags().Changed("recipient") || cmd.Flags().Changed("recipient-file") {
 		s.Recipients, s.RecipientFiles = f.recipients, f.files
 	}
-	return c.mirrorRun(ctx, a, t, backupFlags{parallel: f.parallel, limit: f.limit, startOver: f.startOver}, mirrorRun{
+	flags := backupFlags{parallel: f.parallel, limit: f.limit, startOver: f.startOver}
+	if err := c.checkBeforeKey(ctx, a, t, flags); err != nil {
+		return err
+	}
+	return c.mirrorRun(ctx, a, t, flags, mirrorRun{
 		command: "vault reconcile", commit: f.commit, delete: true, early: f.early, allowShrunk: f.allowShrunk,
 	})
 }
