@@ -165,7 +165,7 @@ func btrsendRows(ctx context.Context, file string) ([]btrsendRow, error) {
 	rows, err := db.QueryContext(ctx, `SELECT COALESCE(CAST(arn AS TEXT), ''), COALESCE(CAST(date AS TEXT), ''), +size, COALESCE(CAST(parent AS TEXT), '')
 		FROM btrsend ORDER BY date, id`)
 	if err != nil {
-		return nil, err
+		return nil, sqliteFault(err)
 	}
 	defer rows.Close() // after an error; else it is at its end
 	var list []btrsendRow
@@ -184,5 +184,5 @@ func btrsendRows(ctx context.Context, file string) ([]btrsendRow, error) {
 			return nil, failure.Errorf(failure.Usage, "it has more than %d rows: this is not the database of btrsend", maxBtrsend)
 		}
 	}
-	return list, rows.Err()
+	return list, sqliteFault(rows.Err())
 }

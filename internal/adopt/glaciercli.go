@@ -72,7 +72,7 @@ func cachedArchives(ctx context.Context, db *sql.DB, hashes bool, o Options) (Fo
 	rows, err := db.QueryContext(ctx, `SELECT id, name, vault, key, `+hash+`, +last_seen_upstream, +created_here, +deleted_here
 		FROM archive ORDER BY key, vault, id`)
 	if err != nil {
-		return f, err
+		return f, sqliteFault(err)
 	}
 	defer rows.Close() // after an error; else it is at its end
 	byKey := map[string][]cacheRow{}
@@ -98,7 +98,7 @@ func cachedArchives(ctx context.Context, db *sql.DB, hashes bool, o Options) (Fo
 		}
 		byKey[r.key.String] = append(byKey[r.key.String], r)
 	}
-	if err := rows.Err(); err != nil {
+	if err := sqliteFault(rows.Err()); err != nil {
 		return f, err
 	}
 	wanted := o.Keys

@@ -210,7 +210,7 @@ func hopkiwRows(ctx context.Context, file string) ([]hopkiwRow, error) {
 	rows, err := db.QueryContext(ctx, `SELECT COALESCE(CAST(path AS TEXT), ''), COALESCE(CAST(name AS TEXT), ''), COALESCE(CAST(archive_id AS TEXT), ''),
 		+uploaded_date FROM uploads ORDER BY rowid`)
 	if err != nil {
-		return nil, wrap(err)
+		return nil, wrap(sqliteFault(err))
 	}
 	defer rows.Close() // after an error; else it is at its end
 	var list []hopkiwRow
@@ -226,7 +226,10 @@ func hopkiwRows(ctx context.Context, file string) ([]hopkiwRow, error) {
 		r.at = unixTime(at.value)
 		list = append(list, r)
 	}
-	return list, rows.Err()
+	if err := sqliteFault(rows.Err()); err != nil {
+		return nil, wrap(err)
+	}
+	return list, nil
 }
 
 // The log's lines are "2021-03-20 01:02:03,456 - LOGGER - LEVEL - MESSAGE".

@@ -260,6 +260,9 @@ func (r *recorder) set(ctx context.Context, s *Set, mine catalog.Set) (items, sn
 	return items, 0, err
 }
 
+// clockSkew is how far in the future a time may be that is one of now: programs write local times without their zone.
+const clockSkew = 24 * time.Hour
+
 // items records the items of a set.
 func (r *recorder) items(ctx context.Context, s *Set, mine catalog.Set) (added int64, err error) {
 	has := map[string]bool{}
@@ -279,6 +282,14 @@ func (r *recorder) items(ctx context.Context, s *Set, mine catalog.Set) (added i
 	versions := map[string][]catalog.Item{}
 	most := 0
 	for _, i := range s.Items {
+		if i.Stored.After(r.now) {
+			// A clock was wrong, or a zone is another. What is known by its date only would not be seen to change until that day.
+			if i.Dated && i.Stored.After(r.now.Add(clockSkew)) {
+				r.notices = append(r.notices, fmt.Sprintf("%s is said to be stored on %s, which is yet to come: it will be stored again", oneLine(i.Name), i.Stored.UTC().Format(time.DateOnly)))
+				continue
+			}
+			i.Stored = r.now
+		}
 		if !has[i.Path] {
 			versions[i.Path] = append(versions[i.Path], i)
 			most = max(most, len(versions[i.Path]))

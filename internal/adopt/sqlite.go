@@ -3,12 +3,14 @@ package adopt
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"net/url"
 	"path/filepath"
 	"strings"
 
-	_ "modernc.org/sqlite" // the driver
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/firn-backup/firn/internal/failure"
 )
@@ -35,8 +37,8 @@ func columnsOf(ctx context.Context, db *sql.DB, table string) ([]string, error) 
 	if err == sql.ErrNoRows {
 		return nil, nil
 	}
-	if err != nil { // not a database at all
-		return nil, failure.Wrap(failure.Usage, err)
+	if err != nil {
+		return nil, sqliteFault(err)
 	}
 	words := strings.Fields(strings.ToUpper(text.String[:min(len(text.String), 100)]))
 	if kind.String != "table" || len(words) < 2 || words[1] != "TABLE" {
@@ -44,7 +46,7 @@ func columnsOf(ctx context.Context, db *sql.DB, table string) ([]string, error) 
 	}
 	rows, err := db.QueryContext(ctx, `SELECT name, hidden FROM pragma_table_xinfo($1)`, table)
 	if err != nil {
-		return nil, failure.Wrap(failure.Usage, err)
+		return nil, sqliteFault(err)
 	}
 	defer rows.Close() // after an error; else it is at its end
 	var list []string
@@ -59,10 +61,22 @@ func columnsOf(ctx context.Context, db *sql.DB, table string) ([]string, error) 
 		}
 		list = append(list, name)
 	}
-	if err := rows.Err(); err != nil {
-		return nil, failure.Wrap(failure.Usage, err)
+	return list, sqliteFault(rows.Err())
+}
+
+// sqliteFault says of an error of SQLite what kind it is: a file that is cut off or overwritten is damaged, one that is no database is another.
+func sqliteFault(err error) error {
+	var e *sqlite.Error
+	if !errors.As(err, &e) {
+		return err
 	}
-	return list, nil
+	switch e.Code() & 0xff { // the rest says more exactly what it is
+	case sqlite3.SQLITE_CORRUPT:
+		return failure.Wrap(failure.Damaged, err)
+	case sqlite3.SQLITE_NOTADB:
+		return failure.Wrap(failure.Usage, err)
+	}
+	return err
 }
 
 // number is a column that should be one, of whatever type the column is; NULL is 0. A column that is scanned into it is written with a + before

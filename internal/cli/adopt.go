@@ -123,6 +123,7 @@ func (c *command) adopt(cmd *cobra.Command, t adopt.Tool, files []string, f adop
 				return url, nil
 			}
 		}
+		asked := p
 		if cmd.Flags().Changed("region") || p.Region == "" {
 			p.Region = f.region
 		}
@@ -130,7 +131,9 @@ func (c *command) adopt(cmd *cobra.Command, t adopt.Tool, files []string, f adop
 			p.Account = f.account
 		}
 		url, err := c.adoptedVault(ctx, a, p)
-		located[p] = url
+		if err == nil {
+			located[asked] = url
+		}
 		return url, err
 	}}
 	res, err := adopt.Run(cmd.Context(), t, files, o, db, f.dry)

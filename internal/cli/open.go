@@ -104,7 +104,13 @@ func newTable(header ...string) *table {
 	return t
 }
 
-func (t *table) row(cells ...string) { t.rows = append(t.rows, cells) }
+// row adds a row. Cells are made harmless for a terminal: many a one is what a vault or another program's file said.
+func (t *table) row(cells ...string) {
+	for i, cell := range cells {
+		cells[i] = clean(cell)
+	}
+	t.rows = append(t.rows, cells)
+}
 
 // print writes the table, without blanks at the ends of lines.
 func (t *table) print(o *output) {

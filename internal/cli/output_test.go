@@ -312,3 +312,12 @@ func TestMatcher(t *testing.T) {
 		}
 	}
 }
+
+func TestTablesSayNothingToATerminal(t *testing.T) {
+	t.Parallel()
+	tab := newTable("ID", ">SIZE")
+	tab.row("id\x1b[2J\u202e", "1 B")
+	if got, want := tab.rows[1][0], `id\x1b[2J\xe2\x80\xae`; got != want {
+		t.Errorf("the cell is %q, want %q", got, want)
+	}
+}

@@ -62,7 +62,7 @@ func parseURL(s string, needVault bool) (location, error) {
 		return refuse("%q is not a region; write glacier://eu-west-1/VAULT", l.region)
 	}
 	l.vault = strings.TrimPrefix(u.Path, "/")
-	switch ok := matches(`^[A-Za-z0-9_.-]{1,255}$`, l.vault); {
+	switch ok := len(l.vault) <= 255 && matches(`^[A-Za-z0-9_.-]+$`, l.vault); {
 	case l.vault == "" && needVault:
 		return refuse("no vault is named; write glacier://%s/VAULT", l.region)
 	case l.vault == "." || l.vault == "..", !ok && l.vault != "":
