@@ -35,7 +35,9 @@ type Options struct {
 	// (Source: Healthchecks, "Pinging API".)
 	Ping bool
 
-	Client *http.Client // nil: one with a time limit of 30 s a request
+	Client *http.Client // nil: one with a time limit of 10 s a request
+	// Limit is how long all attempts may take together; 0: 30 s. Work waits for it.
+	Limit time.Duration
 	// Sleep waits between attempts; tests replace it. Nil: a timer.
 	Sleep func(ctx context.Context, d time.Duration) error
 }
@@ -69,7 +71,10 @@ func New(o Options) (*Webhook, error) {
 		return nil, err
 	}
 	if o.Client == nil {
-		o.Client = &http.Client{Timeout: 30 * time.Second}
+		o.Client = &http.Client{Timeout: 10 * time.Second}
+	}
+	if o.Limit == 0 {
+		o.Limit = 30 * time.Second
 	}
 	if o.Sleep == nil {
 		o.Sleep = sleep
@@ -80,8 +85,10 @@ func New(o Options) (*Webhook, error) {
 	return &Webhook{o, u}, nil
 }
 
-// Notify sends the event, three times at most.
+// Notify sends the event, three times at most and not for longer than Options.Limit.
 func (w *Webhook) Notify(ctx context.Context, e notify.Event) error {
+	ctx, cancel := context.WithTimeout(ctx, w.o.Limit)
+	defer cancel()
 	to, kind, body, err := w.message(e)
 	if err != nil {
 		return err

@@ -152,3 +152,22 @@ func TestRedirects(t *testing.T) {
 		}
 	}
 }
+
+// A server that never answers costs Limit in all, however long the client would wait for each attempt.
+func TestSilence(t *testing.T) {
+	t.Parallel()
+	end := make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-end:
+		case <-r.Context().Done():
+		}
+	}))
+	defer s.Close()
+	defer close(end)
+	w := open(t, Options{URL: s.URL + "/secret", Client: &http.Client{}, Limit: 50 * time.Millisecond})
+	err := w.Notify(t.Context(), event(notify.Success))
+	if err == nil || strings.Contains(err.Error(), "secret") {
+		t.Errorf("no answer: %v", err)
+	}
+}
