@@ -8,6 +8,7 @@ import (
 
 	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/restore"
 	"github.com/firn-backup/firn/internal/snapshot"
 )
 
@@ -48,7 +49,7 @@ func (a *App) EntryPath(ctx context.Context, snap catalog.Snapshot, arg string) 
 			return p, nil
 		}
 	}
-	return "", failure.Errorf(failure.NotFound, "%s: not in the snapshot", arg)
+	return "", failure.Errorf(failure.NotFound, "%s: %w", arg, restore.ErrNotThere)
 }
 
 // errFound ends a search.

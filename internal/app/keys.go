@@ -44,7 +44,7 @@ func (a *App) EnsureKey(s *config.Set) (*keyfile.Key, error) {
 		return nil, err
 	}
 	if k.Warning != "" {
-		a.o.Notice(k.Warning)
+		a.o.Warn(k.Warning)
 	}
 	if k.Signer() == nil {
 		return nil, failure.Errorf(failure.NoKey, "key file %s: it has no signing seed, so it can read backups and make none", a.Paths.Key)

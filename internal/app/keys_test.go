@@ -32,6 +32,7 @@ func (h *home) noticing(notices *[]string) *App {
 	h.t.Helper()
 	o := h.options()
 	o.Notice = func(s string) { *notices = append(*notices, s) }
+	o.Warn = o.Notice
 	a, err := New(o)
 	if err != nil {
 		h.t.Fatal(err)

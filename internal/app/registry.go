@@ -165,7 +165,7 @@ func (a *App) VaultURL(nameOrURL string) (string, error) {
 		return a.vaultOf(v)
 	}
 	if !strings.Contains(nameOrURL, ":") {
-		return "", failure.Errorf(failure.NotFound, "there is no vault %q in the config, and it is not a URL (dir:/path)", nameOrURL)
+		return "", failure.Errorf(failure.NotFound, "there is no vault %q in the config file, and it is not a URL (dir:/path, s3://BUCKET/PREFIX, glacier://REGION/VAULT)", nameOrURL)
 	}
 	url, err := config.AbsVaultURL(nameOrURL, a.Paths.Home, a.o.WorkingDir)
 	if err != nil {

@@ -98,7 +98,7 @@ func (a *App) target(known []catalog.Set, arg, name string) (Target, error) {
 		case i < 0 && errors.Is(statErr, fs.ErrNotExist):
 			return Target{}, failure.Errorf(failure.NotFound, "%s: %w, and no such path", arg, ErrNoSet)
 		case i >= 0 && name != "" && (name != arg || known[i].Root != path):
-			return Target{}, failure.Errorf(failure.Usage, "set %s has its name already", arg)
+			return Target{}, failure.Errorf(failure.Usage, "set %s has its name already; for the path of that name write ./%[1]s", arg)
 		case i >= 0 && statErr == nil && known[i].Root != path:
 			return Target{}, failure.Errorf(failure.Usage, "%s is %w: the set of %s, or the path %s", arg, ErrAmbiguous, known[i].Root, path)
 		case i >= 0:
@@ -109,7 +109,7 @@ func (a *App) target(known []catalog.Set, arg, name string) (Target, error) {
 		return a.implicit(known[i], false)
 	}
 	if statErr != nil {
-		return Target{}, statErr
+		return Target{}, fmt.Errorf("back up %s: %w", path, errors.Unwrap(statErr))
 	}
 	return a.newImplicit(known, path, name)
 }

@@ -11,7 +11,11 @@ import (
 	"github.com/firn-backup/firn/internal/itemstore"
 	"github.com/firn-backup/firn/internal/keyfile"
 	"github.com/firn-backup/firn/internal/mirror"
+	"github.com/firn-backup/firn/internal/restore"
 )
+
+// noKeyHint is for data that is encrypted for another key.
+const noKeyHint = "firn key import brings a key file back from paper or a copy; where there is another one already, --identity FILE or identities in the config file"
 
 // hinted is an error with advice for people.
 type hinted struct {
@@ -51,9 +55,10 @@ func hintFor(err error) string {
 		{app.ErrNoSet, "firn snapshots lists the sets"},
 		{app.ErrNameTaken, "--name NAME gives it another one, and so does a [set.NAME] in the config file"},
 		{app.ErrAmbiguous, "write ./NAME for a path here, HOST/NAME for another machine's set"},
+		{restore.ErrNotThere, "firn ls SET lists what is in it; firn find NAME looks in all snapshots"},
 		{app.ErrNoKeyFile, "firn key import makes it from paper or from another key file; firn key new makes a new one"},
 		{keyfile.ErrPassphrase, "it comes from FIRN_PASSPHRASE_FILE or FIRN_PASSPHRASE_COMMAND where one is set, else from the terminal"},
-		{codec.ErrNoKey, "the key it was encrypted for goes into the key file (firn key show says where), or into identities of the config file"},
+		{codec.ErrNoKey, noKeyHint},
 	} {
 		if errors.Is(err, x.err) {
 			return x.hint

@@ -51,7 +51,8 @@ encrypted, and a second file beside it holds what making backups needs: only
 restoring asks for the passphrase. It is asked for on the terminal, or taken from
 the file that FIRN_PASSPHRASE_FILE names, or from the program in
 FIRN_PASSPHRASE_COMMAND.`,
-		Args: args(0, 0, "no arguments"),
+		Example: example("firn key new --passphrase"),
+		Args:    args(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			a, err := c.open(cmd)
 			if err != nil {
@@ -75,16 +76,18 @@ func newKeyImport(c *command) *cobra.Command {
 		Short: "Make the key file from the lines on paper, or from another key file",
 		Long: `Make the key file from what firn key show printed, typed in, or from a key file.
 Without FILE, or with "-", the standard input is read, until an end of file
-(Ctrl-D). If the signing seed is missing, a new one is made. A key file that exists is never overwritten.`,
-		Args: args(0, 1, "one file at most"),
+(Ctrl-D). If the signing seed is missing, a new one is made. A key file that
+exists is never overwritten.`,
+		Example: example("firn key import /media/stick/key.txt", "firn key import"),
+		Args:    args(0, 1, "one file at most"),
 		RunE: func(cmd *cobra.Command, files []string) error {
 			a, err := c.open(cmd)
 			if err != nil {
 				return err
 			}
 			// Before anybody types in a page.
-			if _, err := os.Lstat(a.Paths.Key); err == nil {
-				return failure.Errorf(failure.Usage, "key file %s: %w", a.Paths.Key, fs.ErrExist)
+			if err := noKeyYet(a); err != nil {
+				return err
 			}
 			in := c.env.Stdin
 			if len(files) == 1 && files[0] != "-" {
@@ -118,9 +121,18 @@ Without FILE, or with "-", the standard input is read, until an end of file
 	return cmd
 }
 
+// noKeyYet is the refusal where there is a key file.
+func noKeyYet(a *app.App) error {
+	if _, err := os.Lstat(a.Paths.Key); err != nil {
+		return nil // made, or refused, when it is written
+	}
+	return withHint(failure.Errorf(failure.Usage, "key file %s: %w", a.Paths.Key, fs.ErrExist),
+		"firn key show prints it; to have another one, move it away and list it in identities of the config file, so that older backups can be read")
+}
+
 func (c *command) saveKey(a *app.App, k *keyfile.Key, protect bool) error {
-	if _, err := os.Lstat(a.Paths.Key); err == nil {
-		return failure.Errorf(failure.Usage, "key file %s: %w", a.Paths.Key, fs.ErrExist)
+	if err := noKeyYet(a); err != nil {
+		return err
 	}
 	var pass []byte
 	if protect {
@@ -194,9 +206,10 @@ print what is no secret.`,
 
 func newKeyKept(c *command) *cobra.Command {
 	return &cobra.Command{
-		Use:   "kept",
-		Short: "Say that the key is kept, which ends the reminders",
-		Args:  args(0, 0, "no arguments"),
+		Use:     "kept",
+		Short:   "Say that the key is kept, which ends the reminders",
+		Example: example("firn key kept"),
+		Args:    args(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			a, err := c.open(cmd)
 			if err != nil {
@@ -222,7 +235,8 @@ func newKeyTrust(c *command) *cobra.Command {
 		Long: `Believe the snapshots that were signed by the secret of a public signing key
 (ed25519:…, as firn key show --public prints it on the other machine): another
 machine's, or your own before the last one was lost.`,
-		Args: args(1, 1, "one public signing key"),
+		Example: example("firn key trust ed25519:yElyUSyeRD4IkU5pn7xgG7D2iGtWxXNgGjmBpV5c0AY --note laptop"),
+		Args:    args(1, 1, "one public signing key"),
 		RunE: func(cmd *cobra.Command, keys []string) error {
 			key, err := keyfile.ParseSigningKey(keys[0])
 			if err != nil {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/firn-backup/firn/internal/app"
 	"github.com/firn-backup/firn/internal/catalog"
+	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/snapshot"
 	"github.com/firn-backup/firn/internal/units"
 )
@@ -42,6 +44,9 @@ run, show the lines that it wrote. They are kept in the state directory.`,
 			set := ""
 			if len(args) == 1 {
 				s, err := a.FindSet(cmd.Context(), args[0])
+				if errors.Is(err, app.ErrNoSet) {
+					return withHint(failure.Errorf(failure.NotFound, "%s: no such run, and %w", args[0], app.ErrNoSet), "firn log lists the runs, firn snapshots the sets")
+				}
 				if err != nil {
 					return err
 				}

@@ -130,7 +130,11 @@ func (c *command) recoverRun(ctx context.Context, a *app.App, run *app.Run, o re
 	} else {
 		summary = err.Error()
 	}
-	if kind == failure.NoKey && err != nil && res.Keys > 0 {
+	switch {
+	case kind != failure.NoKey || err == nil:
+	case res.Keys == 0:
+		err = withHint(err, noKeyHint)
+	default:
 		err = withHint(err, "the vault holds a key under a passphrase (firn vault show): fetch that archive and give it to firn key import")
 	}
 	return errors.Join(err, run.End(ctx, c.codeOf(ctx, err), summary))

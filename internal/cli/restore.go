@@ -182,6 +182,9 @@ func (c *command) restoreRun(ctx context.Context, run *app.Run, set catalog.Set,
 	}
 	summary := restoreSummary(set.Name, res, o)
 	kind := failure.KindOf(err)
+	if res.Taken > 0 && kind == failure.Partial {
+		err = withHint(err, "what exists is kept; --overwrite always replaces it, another --to leaves it alone")
+	}
 	if err == nil || kind == failure.Partial || kind == failure.Damaged {
 		c.tell(progress.Event{Kind: progress.Summary, Set: set.Name, Snapshot: snap.ID, Text: summary, Data: restoreJSON(set, res, o)})
 	} else {

@@ -96,6 +96,7 @@ send and btrfs send make), compressed by zstd, encrypted by age.
 		Args:                       cobra.ArbitraryArgs,
 		RunE:                       needCommand,
 	}
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", ".FlagUsagesWrapped 100"))
 	root.SetHelpCommandGroupID("about")
 	root.SetHelpCommand(newHelp())
 	f := root.PersistentFlags()
@@ -161,6 +162,10 @@ send and btrfs send make), compressed by zstd, encrypted by age.
 		newMan(c),
 		newInstallGlacier(c),
 	)
+	fillTexts(root)
+	completeArguments(c, root)
+	completeFlag(c, root, "format")
+	completeFlag(c, root, "log-level")
 	return root
 }
 

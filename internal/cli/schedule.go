@@ -36,9 +36,9 @@ systemd, or a line of the crontab. When which set is due stands in the config fi
 		RunE: needCommand,
 	}
 	var f scheduleFlags
-	sub := func(use, short string, run func(cmd *cobra.Command, f scheduleFlags) error) *cobra.Command {
+	sub := func(use, short string, run func(cmd *cobra.Command, f scheduleFlags) error, eg ...string) *cobra.Command {
 		x := &cobra.Command{
-			Use: use, Short: short, Args: args(0, 0, "no arguments"),
+			Use: use, Short: short, Example: example(eg...), Args: args(0, 0, "no arguments"),
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				if f.system && f.user {
 					return usage("--system and --user: which of them?")
@@ -59,11 +59,11 @@ systemd, or a line of the crontab. When which set is due stands in the config fi
 		x.Flags().StringVar(&f.calendar, "calendar", "", "when to look, as OnCalendar of systemd has it `WHEN`; cron knows hourly and daily (default hourly)")
 		x.Flags().StringVar(&f.firn, "program", "", "`FILE` that is run (default: this one)")
 	}
-	what(sub("install", "Install it and switch it on; what was installed before is replaced", c.scheduleInstall))
-	show := sub("show", "Print what would be installed", c.scheduleShow)
+	what(sub("install", "Install it and switch it on; what was installed before is replaced", c.scheduleInstall, "firn schedule install", "firn schedule install --cron --calendar daily"))
+	show := sub("show", "Print what would be installed", c.scheduleShow, "firn schedule show --unit timer")
 	what(show)
 	show.Flags().StringVar(&f.unit, "unit", "", "only this one: `service` or timer")
-	sub("remove", "Switch it off and remove it", c.scheduleRemove)
+	sub("remove", "Switch it off and remove it", c.scheduleRemove, "firn schedule remove")
 	return cmd
 }
 

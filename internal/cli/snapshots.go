@@ -162,7 +162,7 @@ func (c *command) listSnapshots(ctx context.Context, a *app.App, sets []catalog.
 	if len(list) > 0 {
 		t.print(c.output)
 	} else {
-		c.talk("no snapshots yet")
+		c.talk("no snapshots yet (after a loss of the catalog, firn recover VAULT finds them)")
 	}
 	if unfinished > 0 {
 		c.talk("%s; firn backup goes on with it", plural(int64(unfinished), "unfinished attempt"))

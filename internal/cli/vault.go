@@ -139,7 +139,8 @@ func newVaultShow(c *command) *cobra.Command {
 		Long: `List a vault's archives and show how many there are of each sort. A vault that is
 slow to list, of Amazon Glacier, is described as the service does at once, and
 as the catalog knows it (firn vault sync). Without a vault, the default one.`,
-		Args: args(0, 1, "one vault at most"),
+		Example: example("firn vault show", "firn vault show glacier://eu-west-1/photos"),
+		Args:    args(0, 1, "one vault at most"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a, err := c.open(cmd)
 			if err != nil {

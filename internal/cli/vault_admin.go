@@ -20,9 +20,9 @@ func parent(use, short, long string, below ...*cobra.Command) *cobra.Command {
 }
 
 // onVault is a command on one ability of the vault that its first argument names.
-func onVault[T any](c *command, use, short, what string, least, most int, takes string, run func(cmd *cobra.Command, v T, url string, args []string) error) *cobra.Command {
+func onVault[T any](c *command, use, short, eg, what string, least, most int, takes string, run func(cmd *cobra.Command, v T, url string, args []string) error) *cobra.Command {
 	return &cobra.Command{
-		Use: use, Short: short, Args: args(least, most, takes),
+		Use: use, Short: short, Example: eg, Args: args(least, most, takes),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			_, url, store, err := c.openVault(cmd, args[0])
 			if err != nil {
@@ -40,7 +40,7 @@ func onVault[T any](c *command, use, short, what string, least, most int, takes 
 func newVaultTag(c *command) *cobra.Command {
 	const what = "tags"
 	return parent("tag", "Show and change a vault's tags", "Show and change a vault's tags: short texts by name, for bills and for people.",
-		onVault(c, "list VAULT", "List a vault's tags", what, 1, 1, "one vault", func(cmd *cobra.Command, v coldstore.Tagger, _ string, _ []string) error {
+		onVault(c, "list VAULT", "List a vault's tags", example("firn vault tag list glacier://eu-west-1/photos"), what, 1, 1, "one vault", func(cmd *cobra.Command, v coldstore.Tagger, _ string, _ []string) error {
 			var tags map[string]string
 			err := administer(cmd.Context(), func() (err error) { tags, err = v.Tags(cmd.Context()); return err })
 			if err != nil {
@@ -59,7 +59,7 @@ func newVaultTag(c *command) *cobra.Command {
 			t.print(c.output)
 			return nil
 		}),
-		onVault(c, "add VAULT NAME=VALUE…", "Add or change tags", what, 2, -1, "a vault and NAME=VALUE", func(cmd *cobra.Command, v coldstore.Tagger, _ string, args []string) error {
+		onVault(c, "add VAULT NAME=VALUE…", "Add or change tags", example("firn vault tag add glacier://eu-west-1/photos owner=anna"), what, 2, -1, "a vault and NAME=VALUE", func(cmd *cobra.Command, v coldstore.Tagger, _ string, args []string) error {
 			tags := map[string]string{}
 			for _, a := range args {
 				k, value, ok := strings.Cut(a, "=")
@@ -70,7 +70,7 @@ func newVaultTag(c *command) *cobra.Command {
 			}
 			return administer(cmd.Context(), func() error { return v.AddTags(cmd.Context(), tags) })
 		}),
-		onVault(c, "remove VAULT NAME…", "Remove tags", what, 2, -1, "a vault and tags' names", func(cmd *cobra.Command, v coldstore.Tagger, _ string, names []string) error {
+		onVault(c, "remove VAULT NAME…", "Remove tags", example("firn vault tag remove glacier://eu-west-1/photos owner"), what, 2, -1, "a vault and tags' names", func(cmd *cobra.Command, v coldstore.Tagger, _ string, names []string) error {
 			return administer(cmd.Context(), func() error { return v.RemoveTags(cmd.Context(), names) })
 		}),
 	)
@@ -95,7 +95,7 @@ func (c *command) showPolicy(policy string) {
 func newVaultPolicy(c *command) *cobra.Command {
 	const what = "access policies"
 	return parent("policy", "Show and change who may do what with a vault", "Show and change a vault's access policy: a JSON document of Amazon's that says who may do what with the vault.",
-		onVault(c, "show VAULT", "Print the access policy", what, 1, 1, "one vault", func(cmd *cobra.Command, v coldstore.AccessPolicyKeeper, _ string, _ []string) error {
+		onVault(c, "show VAULT", "Print the access policy", example("firn vault policy show glacier://eu-west-1/photos"), what, 1, 1, "one vault", func(cmd *cobra.Command, v coldstore.AccessPolicyKeeper, _ string, _ []string) error {
 			var policy string
 			err := administer(cmd.Context(), func() (err error) { policy, err = v.AccessPolicy(cmd.Context()); return err })
 			if err != nil {
@@ -107,14 +107,14 @@ func newVaultPolicy(c *command) *cobra.Command {
 			c.showPolicy(policy)
 			return nil
 		}),
-		onVault(c, "set VAULT FILE", "Set the access policy to that in a file (-: stdin)", what, 2, 2, "a vault and a file", func(cmd *cobra.Command, v coldstore.AccessPolicyKeeper, _ string, args []string) error {
+		onVault(c, "set VAULT FILE", "Set the access policy to that in a file (-: stdin)", example("firn vault policy set glacier://eu-west-1/photos policy.json"), what, 2, 2, "a vault and a file", func(cmd *cobra.Command, v coldstore.AccessPolicyKeeper, _ string, args []string) error {
 			policy, err := c.policyText(args[0])
 			if err != nil {
 				return err
 			}
 			return administer(cmd.Context(), func() error { return v.SetAccessPolicy(cmd.Context(), policy) })
 		}),
-		onVault(c, "delete VAULT", "Take the access policy away", what, 1, 1, "one vault", func(cmd *cobra.Command, v coldstore.AccessPolicyKeeper, _ string, _ []string) error {
+		onVault(c, "delete VAULT", "Take the access policy away", example("firn vault policy delete glacier://eu-west-1/photos"), what, 1, 1, "one vault", func(cmd *cobra.Command, v coldstore.AccessPolicyKeeper, _ string, _ []string) error {
 			return administer(cmd.Context(), func() error { return v.DeleteAccessPolicy(cmd.Context()) })
 		}),
 	)
@@ -129,9 +129,9 @@ func rawJSON(text string) any {
 }
 
 // onAccount is a command on one ability of the account that its first argument names, by a vault or glacier://REGION.
-func onAccount[T any](c *command, use, short, what string, least, most int, takes string, run func(cmd *cobra.Command, v T, args []string) error) *cobra.Command {
+func onAccount[T any](c *command, use, short, eg, what string, least, most int, takes string, run func(cmd *cobra.Command, v T, args []string) error) *cobra.Command {
 	return &cobra.Command{
-		Use: use, Short: short, Args: args(least, most, takes),
+		Use: use, Short: short, Example: eg, Args: args(least, most, takes),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a, err := c.open(cmd)
 			if err != nil {
@@ -151,7 +151,7 @@ func newVaultRetrievalPolicy(c *command) *cobra.Command {
 	const takes = "a vault, or glacier://REGION"
 	return parent("retrieval-policy", "Show and change how much the account may retrieve an hour",
 		"Show and change the data retrieval policy of an account in a region, which all its vaults share. It is named by a vault, or by glacier://REGION.",
-		onAccount(c, "show VAULT", "Show the policy", what, 1, 1, takes, func(cmd *cobra.Command, v coldstore.RetrievalLimiter, _ []string) error {
+		onAccount(c, "show VAULT", "Show the policy", example("firn vault retrieval-policy show glacier://eu-west-1"), what, 1, 1, takes, func(cmd *cobra.Command, v coldstore.RetrievalLimiter, _ []string) error {
 			var p coldstore.RetrievalPolicy
 			err := administer(cmd.Context(), func() (err error) { p, err = v.RetrievalPolicy(cmd.Context()); return err })
 			if err != nil {
@@ -167,7 +167,8 @@ func newVaultRetrievalPolicy(c *command) *cobra.Command {
 			}
 			return nil
 		}),
-		onAccount(c, "set VAULT none|free-tier|SIZE", "Set the policy: no limit, the free tier only, or so many bytes an hour", what, 2, 2, takes+", and the policy",
+		onAccount(c, "set VAULT none|free-tier|SIZE", "Set the policy: no limit, the free tier only, or so many bytes an hour",
+			example("firn vault retrieval-policy set glacier://eu-west-1 free-tier", "firn vault retrieval-policy set glacier://eu-west-1 10GB"), what, 2, 2, takes+", and the policy",
 			func(cmd *cobra.Command, v coldstore.RetrievalLimiter, args []string) error {
 				p := coldstore.RetrievalPolicy{}
 				switch strings.ToLower(args[0]) {
@@ -195,7 +196,7 @@ type jsonRetrievalPolicy struct {
 func newVaultCapacity(c *command) *cobra.Command {
 	const what = "provisioned capacity"
 	var confirm string
-	buy := onAccount(c, "buy VAULT", "Buy one unit of capacity for a month; it costs money, each time", what, 1, 1, "a vault, or glacier://REGION",
+	buy := onAccount(c, "buy VAULT", "Buy one unit of capacity for a month; it costs money, each time", example("firn vault capacity buy glacier://eu-west-1"), what, 1, 1, "a vault, or glacier://REGION",
 		func(cmd *cobra.Command, v coldstore.CapacityBuyer, _ []string) error {
 			const text = "A unit of provisioned capacity is paid for a month, about 100 dollars, and cannot be given back."
 			if err := c.confirm(cmd.Context(), "capacity", confirm, text); err != nil {
@@ -213,7 +214,7 @@ func newVaultCapacity(c *command) *cobra.Command {
 		})
 	buy.Flags().StringVar(&confirm, "confirm", "", "`capacity`, instead of typing it on the terminal")
 	return parent("capacity", "Show and buy capacity for Expedited retrievals", "Show and buy provisioned capacity, with which Expedited retrievals are always possible. It belongs to an account in a region.",
-		onAccount(c, "list VAULT", "List the capacity bought", what, 1, 1, "a vault, or glacier://REGION", func(cmd *cobra.Command, v coldstore.CapacityBuyer, _ []string) error {
+		onAccount(c, "list VAULT", "List the capacity bought", example("firn vault capacity list glacier://eu-west-1"), what, 1, 1, "a vault, or glacier://REGION", func(cmd *cobra.Command, v coldstore.CapacityBuyer, _ []string) error {
 			var all []coldstore.Capacity
 			err := administer(cmd.Context(), func() (err error) { all, err = v.Capacities(cmd.Context()); return err })
 			if err != nil {

@@ -21,7 +21,7 @@ func newVaultLock(c *command) *cobra.Command {
 It is done in two steps. begin puts the policy in force to be tried, for a day.
 complete makes it stand for ever; abort takes it back.`,
 		newVaultLockShow(c), newVaultLockBegin(c), newVaultLockComplete(c),
-		onVault(c, "abort VAULT", "Take back a lock that is not complete", lockWhat, 1, 1, "one vault",
+		onVault(c, "abort VAULT", "Take back a lock that is not complete", example("firn vault lock abort glacier://eu-west-1/photos"), lockWhat, 1, 1, "one vault",
 			func(cmd *cobra.Command, v coldstore.VaultLocker, url string, _ []string) error {
 				if err := administer(cmd.Context(), func() error { return v.AbortVaultLock(cmd.Context()) }); err != nil {
 					return err
@@ -51,7 +51,7 @@ func (c *command) lockText(l coldstore.VaultLock) string {
 }
 
 func newVaultLockShow(c *command) *cobra.Command {
-	return onVault(c, "show VAULT", "Show the lock and its policy", lockWhat, 1, 1, "one vault",
+	return onVault(c, "show VAULT", "Show the lock and its policy", example("firn vault lock show glacier://eu-west-1/photos"), lockWhat, 1, 1, "one vault",
 		func(cmd *cobra.Command, v coldstore.VaultLocker, url string, _ []string) error {
 			var l coldstore.VaultLock
 			err := administer(cmd.Context(), func() (err error) { l, err = v.VaultLock(cmd.Context()); return err })
@@ -76,7 +76,7 @@ func (c *command) showPolicyTalk(policy string) {
 
 func newVaultLockBegin(c *command) *cobra.Command {
 	var confirm string
-	cmd := onVault(c, "begin VAULT FILE", "Put a policy in force for a day, to be tried", lockWhat, 2, 2, "a vault and a file",
+	cmd := onVault(c, "begin VAULT FILE", "Put a policy in force for a day, to be tried", example("firn vault lock begin glacier://eu-west-1/photos policy.json"), lockWhat, 2, 2, "a vault and a file",
 		func(cmd *cobra.Command, v coldstore.VaultLocker, url string, args []string) error {
 			policy, err := c.policyText(args[0])
 			if err != nil {
@@ -106,7 +106,7 @@ func newVaultLockBegin(c *command) *cobra.Command {
 
 func newVaultLockComplete(c *command) *cobra.Command {
 	var confirm string
-	cmd := onVault(c, "complete VAULT [LOCK-ID]", "Make the policy that was begun stand for ever", lockWhat, 1, 2, "a vault, and the lock's id where it was begun elsewhere",
+	cmd := onVault(c, "complete VAULT [LOCK-ID]", "Make the policy that was begun stand for ever", example("firn vault lock complete glacier://eu-west-1/photos"), lockWhat, 1, 2, "a vault, and the lock's id where it was begun elsewhere",
 		func(cmd *cobra.Command, v coldstore.VaultLocker, url string, args []string) error {
 			ctx := cmd.Context()
 			var l coldstore.VaultLock

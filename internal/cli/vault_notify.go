@@ -22,7 +22,7 @@ func newVaultNotify(c *command) *cobra.Command {
 	return parent("notify", "Show and change whom a vault tells that jobs are done",
 		`Show and change whom a vault tells that jobs are done. It tells a topic of SNS, and that tells those who have
 subscribed to it: by mail, by https, in a queue. set makes the topic where there is none, and subscribes.`,
-		onVault(c, "show VAULT", "Show which topic the vault tells", what, 1, 1, "one vault", func(cmd *cobra.Command, v coldstore.Notifier, _ string, _ []string) error {
+		onVault(c, "show VAULT", "Show which topic the vault tells", example("firn vault notify show glacier://eu-west-1/photos"), what, 1, 1, "one vault", func(cmd *cobra.Command, v coldstore.Notifier, _ string, _ []string) error {
 			var n coldstore.Notifications
 			err := administer(cmd.Context(), func() (err error) { n, err = v.Notifications(cmd.Context()); return err })
 			if err != nil {
@@ -35,7 +35,7 @@ subscribed to it: by mail, by https, in a queue. set makes the topic where there
 			return nil
 		}),
 		newNotifySet(c), newNotifySubscribe(c), newNotifyUnsubscribe(c), newNotifySubscriptions(c), newNotifyTopics(c),
-		onVault(c, "delete VAULT", "Tell no topic any more; the topic and its subscriptions stay", what, 1, 1, "one vault", func(cmd *cobra.Command, v coldstore.Notifier, _ string, _ []string) error {
+		onVault(c, "delete VAULT", "Tell no topic any more; the topic and its subscriptions stay", example("firn vault notify delete glacier://eu-west-1/photos"), what, 1, 1, "one vault", func(cmd *cobra.Command, v coldstore.Notifier, _ string, _ []string) error {
 			return administer(cmd.Context(), func() error { return v.DeleteNotifications(cmd.Context()) })
 		}),
 	)
@@ -50,10 +50,11 @@ func newNotifySet(c *command) *cobra.Command {
 	var subscribe []string
 	cmd := &cobra.Command{
 		Use:   "set VAULT TOPIC [EVENT…]",
-		Short: "Tell a topic of jobs that are done: of all, or of " + strings.Join(notifyEvents(), " or "),
+		Short: "Tell a topic of jobs that are done",
 		Long: `Tell a topic of SNS of jobs that are done. TOPIC is an ARN, or a name: that topic is made where there is none.
 --subscribe has the topic tell somebody; one who is subscribed already stays so. With glacier://REGION in place of
-a vault, all vaults that the account has there tell the topic. Doing it again changes nothing.`,
+a vault, all vaults that the account has there tell the topic. Doing it again changes nothing.
+An EVENT is ` + strings.Join(notifyEvents(), " or ") + `; without one it is told of all.`,
 		Example: example("firn vault notify set photos firn-jobs --subscribe email:me@example.org",
 			"firn vault notify set glacier://eu-west-1 firn-jobs --subscribe https://example.org/hook --subscribe arn:aws:sqs:eu-west-1:123456789012:jobs",
 			"firn vault notify set photos arn:aws:sns:eu-west-1:123456789012:done ArchiveRetrievalCompleted"),

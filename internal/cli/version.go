@@ -38,9 +38,10 @@ func (b Build) complete() Build {
 
 func newVersion(c *command) *cobra.Command {
 	return &cobra.Command{
-		Use:   "version",
-		Short: "Print which Firn this is",
-		Args:  args(0, 0, "no arguments"),
+		Use:     "version",
+		Short:   "Print which Firn this is",
+		Example: example("firn version"),
+		Args:    args(0, 0, "no arguments"),
 		RunE: func(*cobra.Command, []string) error {
 			b := c.env.Build.complete()
 			if c.json {

@@ -160,7 +160,7 @@ func (c *contents) file(ctx context.Context, e, there *snapshot.Entry) error {
 	case keep:
 		err, kept = c.r.root.Again(there), true
 	case refuse:
-		return c.r.failed(e.Path, fmt.Errorf("%s: %w, with other content", there.Path, extract.ErrExists))
+		return c.r.failed(e.Path, fmt.Errorf("%w, with other content", extract.ErrExists))
 	case obtain:
 		return c.obtain(ctx, e, there)
 	}

@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"errors"
 	"path"
 	"slices"
 	"sort"
@@ -64,8 +65,11 @@ func selectPaths(paths []string, strip string, exists func(path string) (bool, e
 	return s, nil
 }
 
+// ErrNotThere: a snapshot has no such path.
+var ErrNotThere = errors.New("not in the snapshot")
+
 func notThere(given string) error {
-	return failure.Errorf(failure.NotFound, "%s: not in the snapshot", given)
+	return failure.Errorf(failure.NotFound, "%s: %w", given, ErrNotThere)
 }
 
 // clean makes a path given by the user one as entries have it.
