@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
+	"syscall"
 
 	"github.com/firn-backup/firn/internal/coldstore"
 	"github.com/firn-backup/firn/internal/durable"
@@ -37,12 +39,12 @@ func (s *Store) abortUpload(ctx context.Context, id string) error {
 		return err
 	}
 	defer unlock()
-	return s.dropUpload(ctx, u)
+	return s.dropUpload(ctx, u, log)
 }
 
 // dropUpload removes an open upload, with the data that a completion cut short has moved
-// already. Of a completed one it removes nothing. The caller holds the upload and the vault.
-func (s *Store) dropUpload(ctx context.Context, u *upload) error {
+// already. Of a completed one it removes nothing. The caller holds the upload, by its log, which is closed, and the vault.
+func (s *Store) dropUpload(ctx context.Context, u *upload, log *os.File) error {
 	id := u.head.Upload
 	open, err := s.isOpen(u)
 	if err != nil {
@@ -64,7 +66,7 @@ func (s *Store) dropUpload(ctx context.Context, u *upload) error {
 		s.at("moved data removed")
 		s.removeEmptyParents(u.head.ID)
 	}
-	return s.removeUpload(id)
+	return s.removeUpload(id, log)
 }
 
 // hasMoved says whether what lies in the place of an upload's archive, without a meta file, is this upload's data, moved
@@ -92,12 +94,41 @@ func (s *Store) claimed(ctx context.Context, archive string) (bool, error) {
 	return found, err
 }
 
-// removeUpload removes an upload's directory, the log first: from then on there is no such upload.
-func (s *Store) removeUpload(id string) error {
+// removeUpload removes an upload's directory, the log first: from then on there is no such upload. log is the open log that the
+// caller holds the upload by, or nil; it is closed.
+func (s *Store) removeUpload(id string, log *os.File) error {
 	s.forget(id)
 	if err := removeIfThere(s.uploadLog(id)); err != nil {
 		return err
 	}
 	s.at("upload log removed")
-	return os.RemoveAll(s.uploadDir(id))
+	if log != nil {
+		log.Close() // what it says is nobody's concern any more
+	}
+	return removeRest(s.uploadDir(id))
+}
+
+// removeRest removes path and all below it. NFS and FUSE keep a removed file, under a hidden name in its directory, until nobody
+// has it open, which FUSE learns late. A directory with such files only is as good as removed.
+func removeRest(path string) error {
+	err := os.RemoveAll(path)
+	if !errors.Is(err, syscall.ENOTEMPTY) && !errors.Is(err, syscall.EBUSY) {
+		return err
+	}
+	entries, rerr := os.ReadDir(path)
+	if rerr != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.IsDir() || !hiddenName(e.Name()) {
+			return err
+		}
+	}
+	_ = os.Remove(path) // they may be gone by now
+	return nil
+}
+
+// hiddenName says that a file was removed while it was open: what Linux' NFS client and libfuse rename it to.
+func hiddenName(name string) bool {
+	return strings.HasPrefix(name, ".nfs") || strings.HasPrefix(name, ".fuse_hidden")
 }

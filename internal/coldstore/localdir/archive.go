@@ -227,7 +227,7 @@ func (s *Store) delete(ctx context.Context, archive string) error {
 	if m != nil && snapshot.ValidID(m.Upload) {
 		// Without its upload nobody can take the data for that of a
 		// completion that was cut short, and make it an archive again.
-		if err := s.removeUpload(m.Upload); err != nil {
+		if err := s.removeUpload(m.Upload, nil); err != nil {
 			return err
 		}
 	}

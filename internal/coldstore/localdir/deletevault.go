@@ -52,7 +52,7 @@ func (s *Store) deleteVault(ctx context.Context) error {
 			return err
 		}
 		for _, e := range entries {
-			if err := os.RemoveAll(filepath.Join(path, e.Name())); err != nil {
+			if err := removeRest(filepath.Join(path, e.Name())); err != nil {
 				return err
 			}
 		}

@@ -2,7 +2,9 @@ package localdir
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -136,5 +138,74 @@ func TestReadOnly(t *testing.T) {
 		if !errors.Is(err, syscall.EROFS) || !strings.Contains(err.Error(), dir) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v", what, err)
 		}
+	}
+}
+
+// TestHiddenFiles works on a file system that keeps removed files under a hidden name while they are open, as
+// FUSE's library does by default, and NFS.
+func TestHiddenFiles(t *testing.T) {
+	t.Parallel()
+	mustrun.Root(t)
+	mustrun.Tool(t, "bindfs")
+	dir := t.TempDir()
+	mount := exec.Command("bindfs", t.TempDir(), dir)
+	if out, err := mount.CombinedOutput(); err != nil {
+		mustrun.Skip(t, fmt.Sprintf("cannot mount bindfs: %v: %s", err, out))
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	ctx := t.Context()
+	c := newClock()
+	s, err := Create(filepath.Join(dir, "vault"), Options{Now: c.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := storetest.Bytes(minPart+5000, 1)
+	for i := range 10 {
+		u, err := s.CreateUpload(ctx, coldstore.NewArchive{Name: fmt.Sprint(i)}, minPart)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.PutPartDeferred(ctx, u.ID, 0, data[:minPart]); err != nil {
+			t.Fatal(err)
+		}
+		if i%2 == 0 {
+			s = reopen(t, s) // as after a kill
+		}
+		if err := s.AbortUpload(ctx, u.ID); err != nil {
+			t.Errorf("AbortUpload: %v", err)
+		}
+		if err := s.ListUploads(ctx, func(u coldstore.Upload) error { return fmt.Errorf("%s is there", u.ID) }); err != nil {
+			t.Error(err)
+		}
+	}
+	// Parts past the cache and through it, and all of the life of an archive.
+	u, err := s.CreateUpload(ctx, coldstore.NewArchive{Name: "whole"}, minPart)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for off := 0; off < len(data); off += minPart {
+		if _, err := s.PutPartDeferred(ctx, u.ID, int64(off), data[off:min(off+minPart, len(data))]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.FlushParts(ctx, u.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.CompleteUpload(ctx, u.ID, int64(len(data)), treehash.Sum(data)); err != nil {
+		t.Fatal(err)
+	}
+	checkWhole(t, s, map[string][]byte{"whole": data})
+	if err := s.Delete(ctx, "whole"); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Tidy(ctx, 0); err != nil {
+		t.Error(err)
+	}
+	if err := s.DeleteVault(ctx); err != nil {
+		t.Error(err)
 	}
 }

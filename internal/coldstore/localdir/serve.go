@@ -97,9 +97,9 @@ func (s *Store) EndUploads(ctx context.Context, over func(UploadState) bool) err
 		case !over(state):
 			return nil
 		case state.Open:
-			return s.dropUpload(ctx, u)
+			return s.dropUpload(ctx, u, log)
 		}
-		return s.removeUpload(id)
+		return s.removeUpload(id, log)
 	})
 }
 

@@ -71,10 +71,10 @@ func (s *Store) tidyUploads(ctx context.Context, olderThan time.Duration, t *Tid
 		switch {
 		case open && idle > olderThan:
 			t.Uploads++
-			return s.dropUpload(ctx, u)
+			return s.dropUpload(ctx, u, log)
 		case !open && idle > max(olderThan, repeatable):
 			t.Completed++
-			return s.removeUpload(id)
+			return s.removeUpload(id, log)
 		}
 		if !open || !u.deferring() {
 			s.forget(id) // whoever works at it reads its log again
@@ -95,7 +95,7 @@ func (s *Store) tidyHalfUpload(ctx context.Context, id string, t *Tidied) error 
 		return err
 	}
 	t.Leftovers++
-	return os.RemoveAll(s.uploadDir(id))
+	return removeRest(s.uploadDir(id))
 }
 
 func (s *Store) tidyRetrievals(ctx context.Context, _ time.Duration, t *Tidied) error {
