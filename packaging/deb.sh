@@ -25,7 +25,7 @@ done
 doc=$stage/usr/share/doc/firn
 mkdir -p "$doc"
 cp README.md "$doc/"
-cp -r docs/howto docs/reference docs/tutorial "$doc/"
+cp -r docs/terms.md docs/adr docs/coming-from docs/design docs/howto docs/reference docs/tutorial "$doc/" # they point to each other
 cat >"$doc/copyright" <<END
 Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
 Upstream-Name: firn

@@ -121,3 +121,28 @@ func (a *App) KnownVaults(ctx context.Context, region string) ([]string, error) 
 	}
 	return urls, err
 }
+
+// KnownVaultURL is VaultURL; of a vault of Amazon Glacier whose URL does not say which account it is in, it is the URL under which
+// the catalog knows it where that is a single one, as after another program's state was adopted.
+func (a *App) KnownVaultURL(ctx context.Context, nameOrURL string) (string, error) {
+	url, err := a.VaultURL(nameOrURL)
+	if err != nil || a.Config.Vaults[nameOrURL] != nil || !ListsLate(url) {
+		return url, err
+	}
+	db, err := a.Catalog(ctx, false)
+	if errors.Is(err, ErrNoCatalog) {
+		return url, nil
+	}
+	if err != nil {
+		return "", err
+	}
+	known, err := db.Vaults(ctx)
+	if err != nil || slices.Contains(known, url) {
+		return url, err
+	}
+	known = slices.DeleteFunc(known, func(k string) bool { return !glaciervault.Same(url, k) })
+	if len(known) == 1 {
+		return known[0], nil
+	}
+	return url, nil
+}

@@ -40,7 +40,7 @@ func (c *command) plainVault(cmd *cobra.Command, vault string) (*app.App, *plain
 	if err != nil {
 		return nil, nil, err
 	}
-	url, err := a.VaultURL(vault)
+	url, err := a.KnownVaultURL(cmd.Context(), vault)
 	if err != nil {
 		return nil, nil, err
 	}

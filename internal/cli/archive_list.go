@@ -188,7 +188,7 @@ func (c *command) vaultsToList(ctx context.Context, a *app.App, vaults []string)
 	}
 	for _, v := range vaults {
 		if !app.IsRegion(v) {
-			url, err := a.VaultURL(v)
+			url, err := a.KnownVaultURL(ctx, v)
 			if err != nil {
 				return nil, false, err
 			}

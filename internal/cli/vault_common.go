@@ -22,7 +22,7 @@ func (c *command) openVault(cmd *cobra.Command, nameOrURL string) (a *app.App, u
 	if a, err = c.open(cmd); err != nil {
 		return nil, "", nil, err
 	}
-	if url, err = a.VaultURL(nameOrURL); err != nil {
+	if url, err = a.KnownVaultURL(cmd.Context(), nameOrURL); err != nil {
 		return nil, "", nil, err
 	}
 	s, err = a.OpenStore(cmd.Context(), url, false)

@@ -63,7 +63,7 @@ func TestDeb(t *testing.T) {
 		t.Errorf("manual page:\n%s", page)
 	}
 	for _, f := range []string{
-		"usr/share/bash-completion/completions/firn", "usr/share/doc/firn/howto/restore.md", "usr/share/doc/firn/copyright",
+		"usr/share/bash-completion/completions/firn", "usr/share/doc/firn/howto/restore.md", "usr/share/doc/firn/coming-from/hopkiw.md", "usr/share/doc/firn/design/format.md", "usr/share/doc/firn/copyright",
 		"usr/lib/systemd/system/firn-run.timer", "usr/lib/systemd/user/firn-run.service",
 	} {
 		if info, err := os.Stat(filepath.Join(root, f)); err != nil || info.Size() == 0 {

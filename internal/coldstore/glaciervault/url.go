@@ -151,6 +151,17 @@ func InRegion(s, vault string) (string, error) {
 func Within(region, vault string) bool {
 	r, rerr := parseURL(region, false)
 	v, verr := parseURL(vault, true)
-	return rerr == nil && verr == nil && r.region == v.region &&
+	return rerr == nil && verr == nil && r.covers(v)
+}
+
+// Same says whether vault is the one that url names, with the parameters that it has: those that it does not have may be any.
+func Same(url, vault string) bool {
+	u, uerr := parseURL(url, true)
+	v, verr := parseURL(vault, true)
+	return uerr == nil && verr == nil && u.vault == v.vault && u.covers(v)
+}
+
+func (r location) covers(v location) bool {
+	return r.region == v.region &&
 		(r.account == "" || r.account == v.account) && (r.endpoint == "" || r.endpoint == v.endpoint) && (r.profile == "" || r.profile == v.profile)
 }

@@ -78,3 +78,26 @@ func FuzzParseURL(f *testing.F) {
 		}
 	})
 }
+
+func TestSame(t *testing.T) {
+	t.Parallel()
+	const url, account = "glacier://eu-west-1/photos", "?account=123456789012"
+	for _, tt := range []struct {
+		url, vault string
+		want       bool
+	}{
+		{url, url, true},
+		{url, url + account, true},
+		{url + account, url, false},
+		{url + account, url + "?account=210987654321", false},
+		{url + account, url + account + "&profile=me", true},
+		{url, "glacier://eu-west-1/photo", false},
+		{url, "glacier://eu-west-2/photos", false},
+		{"glacier://eu-west-1", url, false},
+		{url, "dir:/photos", false},
+	} {
+		if got := Same(tt.url, tt.vault); got != tt.want {
+			t.Errorf("Same(%q, %q) = %v", tt.url, tt.vault, got)
+		}
+	}
+}
