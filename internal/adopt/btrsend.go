@@ -75,10 +75,13 @@ func readBtrsend(ctx context.Context, files []string, o Options) (Found, error) 
 			desc = "btrsend backup for " + r.date + " (parent = " + r.parent + ")"
 		}
 		a := coldstore.Archive{ID: r.arn, Description: desc, Size: int64(r.size.value)}
-		if a.Size <= 0 {
+		switch {
+		case a.Size <= 0:
 			a.Size = 0
 			f.notice("the archive of %s has %d bytes: encrypting it failed, and it cannot be restored", r.date, int64(r.size.value))
-		} else {
+		case adopted.Midnight(r.date, time.UTC).After(o.Now.Add(2 * clockSkew)): // of a clock that was wrong: all that comes would be older than it
+			f.notice("the archive of %s is of a day yet to come: it is no snapshot, and nothing is built on it", r.date)
+		default:
 			set.Rows = append(set.Rows, adopted.Row{Archive: a, Date: r.date, Parent: r.parent})
 		}
 		a.Created = adopted.Midnight(r.date, time.UTC)
