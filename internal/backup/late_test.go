@@ -89,6 +89,28 @@ func TestChangesBetweenTheRuns(t *testing.T) {
 	}
 }
 
+// The names of an inode that changed between the runs are names of one inode again in the newest snapshot, although the
+// attempt has one as it was before and one as it was after.
+func TestLinksOfWhatChangedBetweenTheRuns(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{0, 100, 300 << 10} {
+		w := newWorld(t)
+		w.fill()
+		w.write("a-first", noise(7, 300<<10))
+		for _, name := range []string{"d0/again", "z-last"} {
+			must(t, os.Link(w.path("a-first"), w.path(name)))
+		}
+		w.kill(4)
+		w.write("a-first", noise(8, size)) // all names: it is written in place
+		w.mustRun()
+		w.check(w.last().ID)
+		w.sameAddress(w.last().ID, "a-first", "d0/again", "z-last")
+		if res := w.mustRun(); res.Counts.New+res.Counts.Changed+res.Counts.Metadata+res.Counts.Deleted != 0 {
+			t.Errorf("%d bytes: the run after it found %+v", size, res.Counts)
+		}
+	}
+}
+
 // Sets that make full snapshots only do not keep the changes for later either.
 func TestChangesBetweenTheRunsOfFulls(t *testing.T) {
 	t.Parallel()

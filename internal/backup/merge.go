@@ -27,6 +27,9 @@ type merger struct {
 
 	bare []string // the roots below which nothing was seen yet
 
+	// The link groups, most recent first, of which a name was given to emit: see compare.
+	links, before map[string]struct{}
+
 	emit func(context.Context, *job) error
 	seen tally // what the walk showed
 	same tally // what of it is unchanged
@@ -147,17 +150,44 @@ func (m *merger) drop(ctx context.Context) error {
 func (m *merger) compare(ctx context.Context, e *snapshot.Entry, old *catalog.Row) error {
 	m.seen.add(e.Size)
 	if old == nil {
+		m.given(e)
 		return m.emit(ctx, &job{kind: jobStore, action: New, entry: *e})
 	}
-	if sameStat(e, old) && (!m.checksum || e.Type != snapshot.File) {
+	// The names of an inode look the same at any time, but the base may have read one of them before a change and another
+	// after it: then only the first differs now, and is to be the other's name again, not a file of its own.
+	if sameStat(e, old) && (!m.checksum || e.Type != snapshot.File) && !m.linked(e) {
 		m.same.add(e.Size)
 		return nil
 	}
+	m.given(e)
 	was, err := old.Entry()
 	if err != nil {
 		return fmt.Errorf("catalog: %s: %w", e.Path, err)
 	}
 	return m.emit(ctx, &job{kind: jobStore, action: Changed, entry: *e, old: &was})
+}
+
+// given remembers that a name of e's inode was given to emit. Where there is no base nothing can be unchanged.
+func (m *merger) given(e *snapshot.Entry) {
+	if e.LinkGroup == "" || m.rows == nil {
+		return
+	}
+	if m.links == nil || len(m.links) >= linksKept {
+		m.before, m.links = m.links, make(map[string]struct{})
+	}
+	m.links[e.LinkGroup] = struct{}{}
+}
+
+// linked says that a name of e's inode was given to emit.
+func (m *merger) linked(e *snapshot.Entry) bool {
+	if e.LinkGroup == "" {
+		return false
+	}
+	if _, ok := m.links[e.LinkGroup]; ok {
+		return true
+	}
+	_, ok := m.before[e.LinkGroup]
+	return ok
 }
 
 // finish deals with the rows after the walk's end.

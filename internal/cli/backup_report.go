@@ -6,6 +6,7 @@ import (
 
 	"github.com/firn-backup/firn/internal/app"
 	"github.com/firn-backup/firn/internal/backup"
+	"github.com/firn-backup/firn/internal/snapshot"
 	"github.com/firn-backup/firn/internal/units"
 )
 
@@ -53,7 +54,11 @@ func changesText(c backup.Counts) string {
 
 // drySummary is what a run would do.
 func drySummary(t app.Target, r backup.Result, full bool) string {
-	text := fmt.Sprintf("%s: would make a %s snapshot of %s, %s: %s", t.Set.Name, r.Snapshot.Kind,
+	kind := "a full"
+	if r.Snapshot.Kind == snapshot.Incremental {
+		kind = "an incremental"
+	}
+	text := fmt.Sprintf("%s: would make %s snapshot of %s, %s: %s", t.Set.Name, kind,
 		entries(r.Snapshot.Totals.Entries), units.Size(r.Snapshot.Totals.Bytes), changesText(r.Counts))
 	if r.Resumed {
 		text += ", going on with an interrupted attempt"
