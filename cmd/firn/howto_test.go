@@ -23,6 +23,7 @@ func TestHowTo(t *testing.T) {
 		"tutorial/first-steps.md": nil,
 		"howto/restore.md":        {"age", "zstd", "tar"},
 		"howto/items.md":          {"age", "zstd", "tar"},
+		"howto/mirrors.md":        nil,
 		"howto/glacier-vaults.md": nil,
 	} {
 		t.Run(strings.TrimSuffix(filepath.Base(page), ".md"), func(t *testing.T) {
@@ -61,7 +62,7 @@ func runScript(t *testing.T, script string) {
 	if err := free.Close(); err != nil {
 		t.Fatal(err)
 	}
-	script = strings.NewReplacer("/mnt/", dir+"/mnt/", "/media/", dir+"/media/", "/restore ", dir+"/restore ", "/restore\n", dir+"/restore\n", "/restore$", dir+"/restore$",
+	script = strings.NewReplacer("/mnt/", dir+"/mnt/", "/media/", dir+"/media/", "/Volumes/", dir+"/Volumes/", "/restore ", dir+"/restore ", "/restore\n", dir+"/restore\n", "/restore$", dir+"/restore$",
 		"127.0.0.1:9900", listen, "127.0.0.1/9900", strings.Replace(listen, ":", "/", 1), "serve glacier", "serve glacier --listen "+listen, "--time-scale 3600 ", "--time-scale 36000 ", "sleep 1800", "sleep 0.02",
 		"go run ./cmd/firn ", "firn ").Replace(script)
 	cmd := exec.CommandContext(t.Context(), "bash", "-c", script)

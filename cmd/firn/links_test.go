@@ -65,7 +65,7 @@ func TestLinks(t *testing.T) {
 // headings are the names that a page's headings are led to by.
 func headings(text string) map[string]bool {
 	found := map[string]bool{}
-	no := regexp.MustCompile("[^\\w\\- ]")
+	no := regexp.MustCompile(`[^\w\- ]`)
 	for line := range strings.Lines(text) {
 		if name := strings.TrimLeft(line, "#"); name != line {
 			found[strings.ReplaceAll(no.ReplaceAllString(strings.ToLower(strings.TrimSpace(name)), ""), " ", "-")] = true

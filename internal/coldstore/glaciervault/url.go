@@ -40,7 +40,7 @@ func parseURL(s string, needVault bool) (location, error) {
 	var l location
 	shown := s
 	refuse := func(format string, args ...any) (location, error) {
-		return location{}, failure.Errorf(failure.Usage, "vault URL %q: %s: %w", shown, fmt.Sprintf(format, args...), coldstore.ErrInvalid)
+		return location{}, failure.Wrap(failure.Usage, &coldstore.URLError{URL: shown, Why: fmt.Sprintf(format, args...)})
 	}
 	u, err := url.Parse(s)
 	if err != nil || u.User != nil {

@@ -18,7 +18,7 @@ const Scheme = "dir"
 // know it refuses, with ErrInvalid. Options.Now is left nil.
 func ParseURL(s string) (root string, o Options, err error) {
 	refuse := func(why string) (string, Options, error) {
-		return "", Options{}, failure.Errorf(failure.Usage, "vault URL %q: %s: %w", s, why, coldstore.ErrInvalid)
+		return "", Options{}, failure.Wrap(failure.Usage, &coldstore.URLError{URL: s, Why: why})
 	}
 	if strings.Contains(s, "#") {
 		return refuse("a # in the path must be written %23")

@@ -67,7 +67,7 @@ func parseURL(s string, needBucket bool) (location, error) {
 	l := location{class: defaultClass, metaClass: defaultMetaClass}
 	shown := s
 	refuse := func(format string, args ...any) (location, error) {
-		return location{}, failure.Errorf(failure.Usage, "vault URL %q: %s: %w", shown, fmt.Sprintf(format, args...), coldstore.ErrInvalid)
+		return location{}, failure.Wrap(failure.Usage, &coldstore.URLError{URL: shown, Why: fmt.Sprintf(format, args...)})
 	}
 	u, err := url.Parse(s)
 	if err != nil || u.User != nil {
