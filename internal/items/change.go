@@ -141,8 +141,17 @@ func (r *run) sameDir(ctx context.Context, c Candidate, old catalog.Item) (bool,
 	if !bytes.Equal(m.Content[:], old.Content) || !bytes.Equal(m.Shape[:], old.Shape) {
 		return false, nil
 	}
+	for _, f := range m.Faults {
+		r.o.Observe.Problem(f)
+	}
 	old.State = m.State
 	return true, r.seen(ctx, old)
+}
+
+// steady says that an item was stored without what could not be read, and that the same things missing next time are no
+// change. What changed while it was read is stored again.
+func steady(i catalog.Item) bool {
+	return i.Torn && i.Dir && len(i.Content) > 0 && !bytes.Equal(i.Content, make([]byte, len(i.Content)))
 }
 
 // sameBare compares a directory with an archive of which nothing but its hash is known.

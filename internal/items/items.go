@@ -313,8 +313,9 @@ func (r *run) one(ctx context.Context, c Candidate) error {
 		return err
 	}
 	lost := known && !old.Deleted.IsZero() // its archive is known to be gone from the vault
-	if known && !lost && (r.o.Once && !old.Torn || old.Dir == c.Dir && !old.Torn) {
-		same := r.o.Once
+	once := r.o.Once && !old.Torn
+	if known && !lost && (once || old.Dir == c.Dir && (!old.Torn || steady(old))) {
+		same := once
 		if !same {
 			if same, err = r.same(ctx, c, old); err != nil {
 				return r.failed(ctx, c, err)
@@ -324,6 +325,7 @@ func (r *run) one(ctx context.Context, c Candidate) error {
 			r.mu.Lock()
 			r.res.Unchanged++
 			r.mu.Unlock()
+			r.torn(c, old)
 			return nil
 		}
 	}
@@ -359,10 +361,18 @@ func (r *run) one(ctx context.Context, c Candidate) error {
 	r.extra = 0
 	r.mu.Unlock()
 	r.o.Observe.Stored(i, ch.Why)
-	if i.Torn {
-		r.problem(c.Full, errors.New("something in it could not be read, or changed while it was read: it is stored again by the next run"))
-	}
+	r.torn(c, i)
 	return nil
+}
+
+// torn tells of an item that is not stored whole.
+func (r *run) torn(c Candidate, i catalog.Item) {
+	switch {
+	case steady(i):
+		r.problem(c.Full, errors.New("something in it could not be read; the rest is stored"))
+	case i.Torn:
+		r.problem(c.Full, errors.New("something in it changed while it was read, or could not be: it is stored again by the next run"))
+	}
 }
 
 // failed notes that a candidate could not be dealt with, and ends the run when the vault is out of reach.

@@ -10,6 +10,8 @@ import (
 	"io"
 	"io/fs"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -50,7 +52,7 @@ func hashText(h hash.Hash, s string) {
 type Measure struct {
 	State   [32]byte // times, inodes and Shape; zero: too young to tell, or not everything could be looked at
 	Shape   [32]byte // names, types, sizes, permissions, owners, targets of links
-	Content [32]byte // Shape and the contents; zero where they were not read
+	Content [32]byte // Shape, the contents, and what could not be read; zero where they were not read, or Changing
 	Files   int64
 	Bytes   int64
 	Newest  time.Time // change of any file
@@ -116,7 +118,12 @@ func (t *meter) end(contents bool) Measure {
 	if !t.young && t.faults == 0 {
 		t.state.Sum(t.m.State[:0])
 	}
-	if contents && t.faults == 0 {
+	if contents && !t.m.Changing && t.faults <= maxFaults {
+		// The same unreadable things are no change: an archive without them is not stored again for their sake.
+		slices.SortFunc(t.m.Faults, func(a, b snapshot.Problem) int { return strings.Compare(a.Path, b.Path) })
+		for _, f := range t.m.Faults {
+			hashText(t.content, f.Path)
+		}
 		t.content.Write(t.m.Shape[:])
 		t.content.Sum(t.m.Content[:0])
 	}
@@ -163,7 +170,9 @@ func MeasureDir(ctx context.Context, tree source.Tree, full string, contents boo
 			e := items[k].Entry
 			if items[k].Err != nil {
 				bad = append(bad, snapshot.Problem{Path: e.Path, Reason: oneLine(items[k].Err)})
-				continue
+				if !items[k].Known {
+					continue
+				}
 			}
 			if err := look(tree, &e); err != nil {
 				bad = append(bad, snapshot.Problem{Path: e.Path, Reason: oneLine(err)})

@@ -59,16 +59,18 @@ func (t *tarWriter) member(ctx context.Context, e snapshot.Entry) error {
 		t.m.fault(path, err)
 		return nil
 	}
+	rel := below(path, t.full)
 	var f source.File
 	if e.Type == snapshot.File {
+		was := e
 		var err error
 		if f, err = t.tree.Open(&e); err != nil {
+			t.m.entry(&was, rel) // it is there, as MeasureDir sees it
 			t.m.fault(path, err)
 			return nil
 		}
 		defer f.Close() // it was only read
 	}
-	rel := below(path, t.full)
 	t.m.entry(&e, rel)
 	e.Path = t.name
 	if rel != "" {
