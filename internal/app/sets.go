@@ -36,6 +36,9 @@ var ErrAmbiguous = errors.New("ambiguous")
 // ErrNoSet says that there is no such set.
 var ErrNoSet = errors.New("no such set")
 
+// ErrNeverRun says that a set is in the config file only.
+var ErrNeverRun = errors.New("no snapshot of it is in the catalog")
+
 // Targets turns the arguments of a backup into sets: names of configured sets,
 // names of implicit ones, and paths, which become implicit sets. Without
 // arguments all configured sets are meant. name, if not empty, is what a new
@@ -291,6 +294,9 @@ func (a *App) FindSet(ctx context.Context, arg string) (catalog.Set, error) {
 		if _, err := a.Catalog(ctx, false); err != nil {
 			return catalog.Set{}, failure.Errorf(failure.NotFound, "%s: %w: %w", arg, ErrNoSet, err)
 		}
+	}
+	if a.Config.Sets[arg] != nil {
+		return catalog.Set{}, failure.Errorf(failure.NotFound, "set %s of the config file: %w", arg, ErrNeverRun)
 	}
 	return catalog.Set{}, failure.Errorf(failure.NotFound, "%s: %w", arg, ErrNoSet)
 }

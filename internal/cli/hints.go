@@ -52,6 +52,7 @@ func hintFor(err error) string {
 		{mirror.ErrEmptied, "mount it; if it is meant to be empty, firn vault reconcile --allow-shrunk --commit deletes its archives"},
 		{backup.ErrEmptied, "mount it; if it is meant to be empty, --allow-empty backs it up so"},
 		{app.ErrBroken, "the archives in it may be whole; docs/howto/restore.md tells how to mend it, and how to read them without Firn"},
+		{app.ErrNeverRun, "firn backup SET makes one; after a loss, firn recover VAULT finds those that there are"},
 		{app.ErrNoSet, "firn snapshots lists the sets"},
 		{app.ErrNameTaken, "--name NAME gives it another one, and so does a [set.NAME] in the config file"},
 		{app.ErrAmbiguous, "write ./NAME for a path here, HOST/NAME for another machine's set"},

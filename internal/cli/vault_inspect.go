@@ -108,7 +108,11 @@ func (c *command) createVault(ctx context.Context, a *app.App, name string, forc
 		}
 		return withHint(err, "change that and run this again; --force takes the place as it is")
 	}
-	if !c.json {
+	switch {
+	case c.json:
+	case in != nil: // a place that was there before
+		c.talk("%s can be used", url)
+	default:
 		c.talk("made %s", url)
 	}
 	return nil
