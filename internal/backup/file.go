@@ -21,8 +21,9 @@ type member struct {
 	stored  int64
 	sparse  bool
 	head    []byte
-	written int64 // bytes of the member in the stream so far, header included
-	torn    bool  // what is being written is filling
+	written int64  // bytes of the member in the stream so far, header included
+	torn    bool   // what is being written is filling
+	fault   string // why the content, all of which is written, is not the file's; empty: it is
 
 	// The content: whole, or, of a large file, the hash of what is in the stream. Neither: none is, or it is filling.
 	data []byte
@@ -43,6 +44,7 @@ type fileState struct {
 	Torn    bool   // the content is being filled up, its file having changed
 	Filled  bool   // the content was filled up: the path has yet to be dealt with
 	Pad     int    // bytes of padding that did not fit, when all the content did
+	Fault   string // why the content, of which only padding is missing, is not the file's; empty: it is
 }
 
 func encodeState(st fileState) []byte {
@@ -89,6 +91,7 @@ func (m *member) state() fileState {
 	st.Done = min(pos, m.stored)
 	if pos >= m.stored {
 		st.Pad = tarstream.Padding(m.stored) - int(pos-m.stored)
+		st.Fault = m.fault
 	}
 	if m.torn {
 		st.Torn = true
@@ -113,6 +116,11 @@ func (em *emitter) file(j *job) error {
 	}
 	if j.same {
 		e.Content = j.old.Content
+		if j.warn != nil {
+			if err := em.faulty(e, reason(j.warn)); err != nil {
+				return err
+			}
+		}
 		em.links.add(e)
 		if sameEntry(e, j.old) {
 			em.count(Unchanged, e)
@@ -134,7 +142,10 @@ func (em *emitter) file(j *job) error {
 // linked emits another name of a file whose content is stored already.
 func (em *emitter) linked(j *job, lead leader) error {
 	e := &j.entry
-	e.Content, e.Torn = lead.content, lead.torn
+	e.Content = lead.content
+	if lead.torn {
+		markTorn(e)
+	}
 	if j.old != nil && sameEntry(e, j.old) {
 		em.count(Unchanged, e)
 		return em.rec.Refresh(em.ctx, e)
@@ -180,19 +191,29 @@ func (em *emitter) address(e *snapshot.Entry, m *member, sum [32]byte) {
 // stored ends a member whose content is written, and records the entry.
 func (em *emitter) stored(j *job, warn error) error {
 	e := &j.entry
+	fault := ""
+	if warn != nil {
+		fault = reason(warn)
+		em.member.fault = fault
+	}
 	if err := em.raw(zeros[:tarstream.Padding(em.member.stored)]); err != nil {
 		return err
 	}
 	em.member = nil
-	if warn != nil {
-		e.Torn = true
-		if err := em.problem(e.Path, reason(warn)); err != nil {
+	if fault != "" {
+		if err := em.faulty(e, fault); err != nil {
 			return err
 		}
 	}
 	em.links.add(e)
 	em.count(j.action, e)
 	return em.rec.Put(em.ctx, e)
+}
+
+// faulty reports that what is stored of e is not what the file is.
+func (em *emitter) faulty(e *snapshot.Entry, why string) error {
+	markTorn(e)
+	return em.problem(e.Path, why)
 }
 
 var zeros [512]byte

@@ -173,13 +173,13 @@ func (l *loader) readFile(j *job, f source.File) error {
 	stored := f.Stored()
 	j.sparse = f.Sparse()
 	candidate := j.old != nil && j.old.Type == snapshot.File && j.old.Size == e.Size &&
-		j.old.Content.Stored == stored && j.old.Content.Sparse == j.sparse && !j.old.Torn
+		j.old.Content.Stored == stored && j.old.Content.Sparse == j.sparse
 	switch {
 	case stored == 0:
-		j.same = candidate
 		j.sum = sha256.Sum256(nil)
 		j.data = []byte{}
 		j.warn = f.Check()
+		j.same = candidate && (j.warn == nil || j.old.Torn)
 		return nil
 	case stored <= j.weight && j.weight >= bufferSizes[0]:
 		if j.buf == nil {
@@ -197,13 +197,14 @@ func (l *loader) readFile(j *job, f source.File) error {
 			return err
 		}
 		h.Sum(j.sum[:0])
-		if err := f.Check(); err != nil {
+		if j.warn = f.Check(); j.warn != nil && (!j.old.Torn || j.sum != j.old.Content.SHA256) {
 			return nil // it will be read again, and judged then
 		}
 	default:
 		return nil // read when its turn comes
 	}
-	j.same = candidate && j.warn == nil && j.sum == j.old.Content.SHA256
+	// What cannot be read right now as little as then is not stored again.
+	j.same = candidate && (j.warn == nil || j.old.Torn) && j.sum == j.old.Content.SHA256
 	return nil
 }
 
@@ -227,6 +228,13 @@ func markRacy(e *snapshot.Entry, read time.Time) {
 	if read.Sub(e.CTime.Time()) < racy {
 		e.CTime.Nsec = -1
 	}
+}
+
+// markTorn notes that the stored bytes are not the file's, and spoils the change time kept: an error of the disk leaves
+// no trace in the times, and the next run is to read it again.
+func markTorn(e *snapshot.Entry) {
+	e.Torn = true
+	e.CTime.Nsec = -1
 }
 
 // reason is an error as a problem's line: without the operation and the path,

@@ -98,6 +98,11 @@ func (em *emitter) goOnPadding(first *job, ok bool, st fileState) (bool, error) 
 	if st.Stored > 0 {
 		e.Content.SHA256 = st.Prefix
 	}
+	if st.Fault != "" {
+		if err := em.faulty(&e, st.Fault); err != nil {
+			return false, err
+		}
+	}
 	if e.Type == snapshot.File {
 		em.links.add(&e)
 	}

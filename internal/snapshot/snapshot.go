@@ -93,8 +93,8 @@ type Entry struct {
 	Xattrs  []Xattr // sorted by name
 	Content Content
 
-	// Torn says that the file changed while it was read: the stored bytes are
-	// some mixture of versions.
+	// Torn says that the file changed while it was read, or could not be read in places: the stored bytes are
+	// some mixture of versions, or zeros there.
 	Torn bool
 
 	// What follows is for finding changes on the machine that made the
