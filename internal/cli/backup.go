@@ -262,7 +262,7 @@ func (c *command) checkBeforeKey(ctx context.Context, a *app.App, t app.Target, 
 	}
 	store, err := a.DryStore(ctx, t)
 	if err != nil || store == nil {
-		return nil // whoever opens it next says what is wrong
+		return err // nil: it is to be made
 	}
 	return c.checkKnown(ctx, a, t, store, f)
 }
