@@ -97,8 +97,8 @@ send and btrfs send make), compressed by zstd, encrypted by age.
 		RunE:                       needCommand,
 	}
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", ".FlagUsagesWrapped 100"))
-	root.SetHelpCommandGroupID("about")
 	root.SetHelpCommand(newHelp())
+	root.SetHelpCommandGroupID("about") // of that command
 	f := root.PersistentFlags()
 	f.StringVar(&c.global.config, "config", "", "config `FILE`; empty: none (default ~/.config/firn/config.toml)")
 	f.StringVar(&c.global.catalog, "catalog", "", "catalog `FILE` (default ~/.local/state/firn/catalog.db)")
