@@ -85,6 +85,25 @@ func TestReadErrorsAreMetAgain(t *testing.T) {
 	}
 }
 
+// A disk that does not give a file any more which is stored already, and is read only to be sure: what is stored stays.
+func TestReadErrorsOfWhatIsStored(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{5000, 1<<20 + 5000} {
+		w := newWorld(t)
+		w.fill()
+		w.write("hurt", noise(3, size))
+		w.mustRun()
+		r, err := w.run(func(o *backup.Options) { o.Tree, o.Checksum = badDisk{o.Tree, "hurt"}, true })
+		if failure.KindOf(err) != failure.Partial || r.Problems != 1 {
+			t.Errorf("%d bytes: %d problems, error %v", size, r.Problems, err)
+		}
+		w.check(w.last().ID)
+		if ps, err := w.db.Problems(t.Context(), w.last().ID); err != nil || len(ps) != 1 || ps[0].Reason != syscall.EIO.Error() {
+			t.Errorf("%d bytes: problems %v, %v", size, ps, err)
+		}
+	}
+}
+
 // A volume's end in the padding behind a file that could not be read well: who goes on knows that it was not.
 func TestReadErrorBeforeACutInPadding(t *testing.T) {
 	t.Parallel()

@@ -158,6 +158,9 @@ func (l *loader) loadFile(j *job) error {
 		if err != nil {
 			return err
 		}
+		if kept(j) {
+			return j.warn
+		}
 		if j.warn != nil && j.data != nil && try < 2 {
 			// It changed under our hands: a small file is soon read again.
 			continue
@@ -197,7 +200,11 @@ func (l *loader) readFile(j *job, f source.File) error {
 			return err
 		}
 		h.Sum(j.sum[:0])
-		if j.warn = f.Check(); j.warn != nil && (!j.old.Torn || j.sum != j.old.Content.SHA256) {
+		if j.warn = f.Check(); kept(j) {
+			return nil
+		}
+		if j.warn != nil && (!j.old.Torn || j.sum != j.old.Content.SHA256) {
+			j.warn = nil
 			return nil // it will be read again, and judged then
 		}
 	default:
@@ -206,6 +213,13 @@ func (l *loader) readFile(j *job, f source.File) error {
 	// What cannot be read right now as little as then is not stored again.
 	j.same = candidate && (j.warn == nil || j.old.Torn) && j.sum == j.old.Content.SHA256
 	return nil
+}
+
+// kept says that a file that was read only to be sure could not be read, and is what it was as far as its inode tells:
+// what the base has of it is better than what the disk gives now.
+func kept(j *job) bool {
+	var no syscall.Errno
+	return errors.As(j.warn, &no) && j.old != nil && !j.old.Torn && sameFile(&j.entry, j.old)
 }
 
 // buffer returns a buffer of weight bytes, which is one of bufferSizes.
