@@ -3,9 +3,11 @@ package program
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -34,8 +36,34 @@ func TestLongLines(t *testing.T) {
 		Argv: sh(`head -c 3000000 /dev/zero | tr '\0' x; echo; echo short`),
 		Line: func(s string) { longest, count = max(longest, len(s)), count+1 },
 	})
-	if err != nil || longest != lineLimit || count != 2 {
+	if err != nil || longest != lineLimit+len(" … (2995904 bytes more)") || count != 2 {
 		t.Errorf("%d lines of up to %d bytes, %v", count, longest, err)
+	}
+}
+
+// Of a program that says too much, the beginning and the end are passed on, and how much was between.
+func TestMuchOutput(t *testing.T) {
+	t.Parallel()
+	var got []string
+	if err := Run(t.Context(), Options{Argv: sh(`seq 1 1000000; printf last`), Line: func(s string) { got = append(got, s) }}); err != nil {
+		t.Fatal(err)
+	}
+	at := slices.IndexFunc(got, func(s string) bool { return strings.HasPrefix(s, "… (") })
+	if at < 0 || got[0] != "1" || got[at-1] != strconv.Itoa(at) || got[len(got)-1] != "last" || got[len(got)-2] != "1000000" {
+		t.Fatalf("%d lines, from %q to %q, cut at %d", len(got), got[0], got[len(got)-1], at)
+	}
+	first, err := strconv.Atoi(got[at+1])
+	if want := fmt.Sprintf("… (%d lines of ", first-1-at); err != nil || !strings.HasPrefix(got[at], want) {
+		t.Errorf("%q, and then %q: %v", got[at], got[at+1], err)
+	}
+	if size := len(strings.Join(got, "\n")); size > headLimit+tailLimit+100 || size < headLimit+tailLimit-100 {
+		t.Errorf("%d bytes were passed on", size)
+	}
+
+	// A little more than the beginning is passed on whole.
+	got = nil
+	if err := Run(t.Context(), Options{Argv: sh(`seq 1 8000`), Line: func(s string) { got = append(got, s) }}); err != nil || len(got) != 8000 {
+		t.Errorf("%d lines, %v", len(got), err)
 	}
 }
 

@@ -62,10 +62,11 @@ func (e *bzip2Encoder) EncodeFrame(dst, raw []byte) ([]byte, error) {
 	cmd := exec.Command(e.program, e.args...)
 	// Both programs take default options from these variables.
 	cmd.Env = append(cmd.Environ(), "BZIP2=", "BZIP=", "LBZIP2=")
-	out, talk := appender{dst}, appender{}
+	var talk head
+	out := appender{dst}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(raw), &out, &talk
 	if err := cmd.Run(); err != nil {
-		return dst, fmt.Errorf("%s: %w: %s", filepath.Base(e.program), err, strings.TrimSpace(string(talk.b)))
+		return dst, fmt.Errorf("%s: %w: %s", filepath.Base(e.program), err, strings.TrimSpace(strings.ToValidUTF8(string(talk), "?")))
 	}
 	if len(out.b) < len(dst)+bzip2MinStream {
 		return dst, fmt.Errorf("%s: wrote only %d bytes", filepath.Base(e.program), len(out.b)-len(dst))
@@ -74,6 +75,14 @@ func (e *bzip2Encoder) EncodeFrame(dst, raw []byte) ([]byte, error) {
 }
 
 func (e *bzip2Encoder) Close() error { return nil }
+
+// head keeps the first 4 KiB of what is written.
+type head []byte
+
+func (h *head) Write(p []byte) (int, error) {
+	*h = append(*h, p[:min(len(p), 4<<10-len(*h))]...)
+	return len(p), nil
+}
 
 const bzip2MinStream = 14 // bytes: BZh9, the end's magic and checksum
 

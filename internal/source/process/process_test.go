@@ -53,6 +53,23 @@ func TestFeed(t *testing.T) {
 	}
 }
 
+// A program that says very much while it writes a stream costs no memory, and its last words are told.
+func TestMuchTalk(t *testing.T) {
+	t.Parallel()
+	mustrun.Tool(t, "sh", "head", "tr")
+	r, err := Start(t.Context(), "send", "sh", "-c", "head -c 30000000 /dev/zero | tr '\\0' x >&2; echo data; echo >&2; echo why >&2; exit 3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if b, err := io.ReadAll(r); string(b) != "data\n" || err == nil || !strings.HasSuffix(err.Error(), "x; why") || len(err.Error()) > maxTalk+100 {
+		t.Errorf("%q, %d bytes of error", b, len(err.Error()))
+	}
+	if cap(r.talk.buf) > 256<<10 {
+		t.Errorf("%d bytes are held", cap(r.talk.buf))
+	}
+}
+
 type failingReader struct{}
 
 func (failingReader) Read([]byte) (int, error) { return 0, errSource }
