@@ -30,6 +30,9 @@ type Planned struct {
 	Policy    plan.Policy
 	Snapshots []catalog.Snapshot // attempts included, by N
 	Decision  plan.Decision
+
+	// Note is one line on what in the config file takes no effect; empty: nothing.
+	Note string
 }
 
 // Snapshot returns one of the set's snapshots by its id.
@@ -111,6 +114,7 @@ func (a *App) PlanSet(ctx context.Context, t Target, at time.Time) (Planned, err
 		return p, err
 	}
 	p.Decision = plan.Decide(at, p.Policy, h, a.PlanRules(ctx, db))
+	p.Note = a.endless(t, p.Policy)
 	if !HasSnapshots(t) {
 		p.Decision.Keep, p.Decision.Base = nil, "" // runs are no snapshots
 		p.Decision.Kind, p.Decision.KindReason = snapshot.Kind(targetKind(t)), "items that are new or have changed"
@@ -119,6 +123,26 @@ func (a *App) PlanSet(ctx context.Context, t Target, at time.Time) (Planned, err
 		}
 	}
 	return p, nil
+}
+
+// endless says of a set whose chain never ends that nothing of it can expire; empty: a chain ends some time.
+func (a *App) endless(t Target, p plan.Policy) string {
+	r := p.Retention
+	if t.Config == nil || p.Incrementals != plan.NoLimit || r.Expire <= 0 && !r.Keeps() {
+		return ""
+	}
+	switch targetKind(t) {
+	case config.KindCommand, config.KindStream: // all are full
+		return ""
+	}
+	if v := a.Config.Vaults[t.Config.Vault]; v != nil && v.IsTemplate() {
+		return "" // each vault has a chain of its own
+	}
+	rule := "keep-…"
+	if r.Expire > 0 {
+		rule = "expire"
+	}
+	return rule + " deletes nothing of the newest chain, and without incrementals = N that one is gone on with for ever: no other begins but by firn backup --full"
 }
 
 // lastOfBtrsend is the date of the newest archive of btrsend that is known to be in a vault; zero: there is none. A set that goes

@@ -66,6 +66,7 @@ type jsonPlan struct {
 	Expire     []jsonExpiry `json:"expire"`
 	Keep       []jsonKept   `json:"keep"`
 	Blocked    string       `json:"blocked,omitempty"`
+	Note       string       `json:"note,omitempty"`
 }
 
 type jsonExpiry struct {
@@ -92,7 +93,7 @@ func planJSON(p *app.Planned) jsonPlan {
 	j := jsonPlan{
 		Set: p.Set.Name, Host: p.Set.Host, Date: stampJSON(p.At), Schedule: p.Policy.Schedule.String(), Due: d.Due, Reason: d.Reason, Overdue: d.Overdue,
 		Slot: stampJSON(d.Slot), Next: stampJSON(d.Next), Kind: string(d.Kind), Base: d.Base, KindReason: d.KindReason,
-		Expire: []jsonExpiry{}, Keep: []jsonKept{}, Blocked: d.Blocked,
+		Expire: []jsonExpiry{}, Keep: []jsonKept{}, Blocked: d.Blocked, Note: p.Note,
 	}
 	if !p.New {
 		j.SetID = p.Set.ID
@@ -194,6 +195,9 @@ func (c *command) printPlan(a *app.App, p *app.Planned) {
 	}
 	if d.Blocked != "" {
 		line("blocked", "nothing is deleted: %s", d.Blocked)
+	}
+	if p.Note != "" {
+		line("note", "%s", p.Note)
 	}
 	for _, k := range d.Keep {
 		s, ok := p.Snapshot(k.ID)
