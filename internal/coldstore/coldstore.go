@@ -274,7 +274,8 @@ type Retriever interface {
 	// OpenRetrieved reads size bytes at offset off of the archive (not of the
 	// retrieval's range, which must cover them, else ErrInvalid); size is at least 1.
 	// The token decides, whatever else r says; r.Archive must be the token's. ErrNotReady, ErrExpired. The
-	// reader returns ErrUnexpectedEOF rather than fewer bytes. May be repeated.
+	// reader returns ErrUnexpectedEOF rather than fewer bytes. One that holds the bytes against a hash returns ErrIntegrity
+	// instead of the last ones: who has all need not read on to the end. May be repeated.
 	OpenRetrieved(ctx context.Context, r Retrieval, off, size int64) (io.ReadCloser, error)
 }
 

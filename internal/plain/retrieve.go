@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/internal/coldstore"
@@ -242,6 +243,10 @@ func (v *Vault) get(ctx context.Context, t Target, r coldstore.Retrieval, span c
 		return 0, fmt.Errorf("read %s: %w", part, err)
 	}
 	if err := v.read(ctx, t, r, span, resumed, f, sum, o); err != nil {
+		if errors.Is(err, coldstore.ErrIntegrity) && !errors.As(err, new(syscall.Errno)) {
+			// Some of what was written is wrong, and nobody knows which; what a broken medium refuses to read was not written.
+			err = errors.Join(err, os.Remove(part))
+		}
 		return resumed, err
 	}
 	if err := sum.verdict(t); err != nil {

@@ -300,8 +300,11 @@ func TestStream(t *testing.T) {
 	m.cut = nil
 	m.flip = func(_ int, off int64) bool { return off == 4*mib }
 	got, err = io.ReadAll(Stream(t.Context(), m, r, v.Size, sum, o))
-	if !errors.Is(err, coldstore.ErrIntegrity) || len(got) != len(data) {
+	if !errors.Is(err, coldstore.ErrIntegrity) || len(got) >= len(data) {
 		t.Fatal(len(got), err)
+	}
+	if _, err = io.ReadFull(Stream(t.Context(), m, r, v.Size, sum, o), make([]byte, v.Size)); !errors.Is(err, coldstore.ErrIntegrity) {
+		t.Fatalf("who reads no further than the last byte is not told: %v", err)
 	}
 	if _, err = io.ReadAll(Stream(t.Context(), m, r, v.Size, treehash.Hash{}, o)); err != nil {
 		t.Fatal(err)
@@ -321,6 +324,67 @@ func TestStream(t *testing.T) {
 	if _, err := st.Read(make([]byte, 1)); err == nil {
 		t.Fatal("Read after Close")
 	}
+}
+
+// A store that refuses the end of a request, whose hash is wrong, costs nothing when it was so once, and else the block that is
+// wrong and no other.
+func TestReaderAtRefused(t *testing.T) {
+	t.Parallel()
+	data := noise(4, 6*mib+5)
+	for _, broken := range []bool{false, true} {
+		m, v := archive(data)
+		bad := 0
+		m.flip = func(open int, off int64) bool {
+			if off == 5*mib+9 && (broken || bad == 0) { // once on the way, or whenever it is read
+				bad++
+				return true
+			}
+			return false
+		}
+		noDamage := func(d Damage) { t.Errorf("broken %t: %+v", broken, d) }
+		r := NewReaderAt(t.Context(), refusing{m}, v, []coldstore.Retrieval{{Archive: "a"}}, Options{Sleep: new(pauser).sleep}, noDamage)
+		got := make([]byte, len(data))
+		n, err := r.ReadAt(got, 0)
+		if broken {
+			if !errors.Is(err, coldstore.ErrIntegrity) || n > 6*mib || !bytes.Equal(got[:n], data[:n]) {
+				t.Errorf("%d bytes, %v", n, err)
+			}
+			if n, err := r.ReadAt(got[:5*mib], 0); n != 5*mib || err != nil || !bytes.Equal(got[:n], data[:n]) {
+				t.Errorf("before it: %d bytes, %v", n, err)
+			}
+			if n, err := r.ReadAt(got[:5], 6*mib); n != 5 || err != nil && err != io.EOF || !bytes.Equal(got[:n], data[6*mib:]) {
+				t.Errorf("after it: %d bytes, %v", n, err)
+			}
+		} else if err != nil || n != len(data) || !bytes.Equal(got, data) {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// refusing holds what comes of each request against the archive, and refuses the last bytes where it is not the same.
+type refusing struct{ *memStore }
+
+func (s refusing) OpenRetrieved(ctx context.Context, r coldstore.Retrieval, off, size int64) (io.ReadCloser, error) {
+	rc, err := s.memStore.OpenRetrieved(ctx, r, off, size)
+	return &refusingReader{ReadCloser: rc, want: s.archives["a"][off : off+size]}, err
+}
+
+type refusingReader struct {
+	io.ReadCloser
+	want []byte
+	bad  bool
+}
+
+func (r *refusingReader) Read(p []byte) (int, error) {
+	n, err := r.ReadCloser.Read(p)
+	r.bad = r.bad || !bytes.Equal(p[:n], r.want[:n])
+	if r.want = r.want[n:]; n > 0 && len(r.want) == 0 && r.bad {
+		return 0, coldstore.ErrIntegrity
+	}
+	return n, err
 }
 
 var (

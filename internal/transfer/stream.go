@@ -96,8 +96,8 @@ func (c *cursor) close() {
 }
 
 // Stream reads a whole archive in order through a retrieval that covers it, with
-// retries that go on where the last one broke off. Size and hash are checked at the end
-// (coldstore.ErrIntegrity instead of io.EOF) when hash is not zero. It is opened by the first Read.
+// retries that go on where the last one broke off. Size and hash are checked when hash is not zero:
+// coldstore.ErrIntegrity comes instead of the last bytes, so that nobody can have them all and miss it. It is opened by the first Read.
 func Stream(ctx context.Context, s coldstore.Retriever, r coldstore.Retrieval, size int64, hash treehash.Hash, o Options) io.ReadCloser {
 	st := &stream{ctx: ctx, c: newCursor(s, r, 0, size, o.withDefaults()), hash: hash}
 	if !hash.IsZero() {
@@ -126,10 +126,11 @@ func (st *stream) Read(p []byte) (int, error) {
 	n, err := st.c.read(st.ctx, p)
 	if st.sum != nil {
 		st.sum.Write(p[:n])
-	}
-	if err == io.EOF && st.sum != nil {
-		if got := st.sum.Sum(); got != st.hash {
-			err = fmt.Errorf("archive %s has tree hash %s and not %s: %w", st.c.r.Archive, got, st.hash, coldstore.ErrIntegrity)
+		if st.c.off >= st.c.end { // also where there are no bytes at all
+			if got := st.sum.Sum(); got != st.hash {
+				n, err = 0, fmt.Errorf("archive %s has tree hash %s and not %s: %w", st.c.r.Archive, got, st.hash, coldstore.ErrIntegrity)
+			}
+			st.sum = nil
 		}
 	}
 	if err != nil {

@@ -302,16 +302,18 @@ func sameSpan(header string, first, size int64) bool {
 	return ok && valid && a == first && b == first+size-1
 }
 
-// body reads exactly what was asked for.
+// body reads exactly what was asked for. What has come last is handed out only when the hash is right: who reads as many bytes as
+// were asked for and never meets the end (io.ReadFull) is told as well.
 type body struct {
 	*awsconn.Download
+	left int64
 	sum  *treehash.Hasher // nil: nothing to check against
 	want string
 	err  error
 }
 
 func newBody(rc io.ReadCloser, size int64, want string) *body {
-	b := &body{Download: awsconn.NewDownload(rc, size), want: want}
+	b := &body{Download: awsconn.NewDownload(rc, size), left: size, want: want}
 	if want != "" {
 		b.sum = treehash.New()
 	}
@@ -323,11 +325,11 @@ func (b *body) Read(p []byte) (int, error) {
 		return 0, b.err
 	}
 	n, err := b.Download.Read(p)
-	if b.sum != nil {
+	if b.sum != nil && n > 0 {
 		b.sum.Write(p[:n])
-		if errors.Is(err, io.EOF) { // all of it came
+		if b.left -= int64(n); b.left == 0 {
 			if got := b.sum.Sum().String(); !strings.EqualFold(got, b.want) {
-				err = fmt.Errorf("the bytes have tree hash %s, and the service says %s: %w", got, awsconn.OneLine(b.want), coldstore.ErrIntegrity)
+				n, err = 0, fmt.Errorf("the bytes have tree hash %s, and the service says %s: %w", got, awsconn.OneLine(b.want), coldstore.ErrIntegrity)
 			}
 		}
 	}
