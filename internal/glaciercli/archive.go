@@ -297,6 +297,31 @@ func writable(file string) (*os.File, error) {
 	return os.OpenFile(file, os.O_WRONLY, 0)
 }
 
+// maxLinks is how many symbolic links one name leads through at most, as for the kernel (path_resolution(7)).
+const maxLinks = 40
+
+// throughLinks is the file that a name stands for, which need not be there: what is renamed to the name itself would take the
+// place of a symbolic link, and not of what it leads to.
+func throughLinks(name string) (string, error) {
+	at := name
+	for range maxLinks {
+		target, err := os.Readlink(at)
+		if err != nil { // no link, or not there, or not to be read: whoever writes to it finds out
+			return at, nil
+		}
+		if !filepath.IsAbs(target) {
+			// The directory as it is: links and .. in it mean what the kernel makes of them, not what the text looks like.
+			dir, _ := filepath.Split(at)
+			if dir, err = filepath.EvalSymlinks(cmp.Or(dir, ".")); err != nil {
+				return "", err
+			}
+			target = dir + string(filepath.Separator) + target
+		}
+		at = target
+	}
+	return "", &fs.PathError{Op: "open", Path: name, Err: syscall.ELOOP}
+}
+
 // archiveRetrieve gets archives back.
 func archiveRetrieve(ctx context.Context, s *session) error {
 	refs := s.args.args[1:]
@@ -330,6 +355,11 @@ func archiveRetrieve(ctx context.Context, s *session) error {
 			}
 		default:
 			t.File = filepath.Base(ref)
+		}
+		if t.File != "" {
+			if t.File, err = throughLinks(t.File); err != nil {
+				return err
+			}
 		}
 		if t.File != "" && taken[t.File] != "" {
 			return fmt.Errorf("archives %s and %s would both be written to %s: retrieve them one by one, with -o", repr(taken[t.File]), repr(ref), repr(t.File))
