@@ -34,6 +34,8 @@ type Options struct {
 	Notice func(string)
 	// Warn shows a line about something that is not as it should be. Nil: nobody.
 	Warn func(string)
+	// Waiting shows what is being waited for when a vault's service is silent. It is called from any goroutine. Nil: nobody.
+	Waiting func(string)
 	// Ask asks the user for a passphrase. Nil: there is nobody to ask.
 	Ask func(prompt string) ([]byte, error)
 }

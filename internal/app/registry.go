@@ -25,18 +25,26 @@ import (
 
 // This file is the one list of adapters: which vaults, sources and codecs there are.
 
+// vaultHost is what a vault is given by who opens it.
+type vaultHost struct {
+	now    func() time.Time
+	notice func(text string) // what is being waited for
+}
+
+func (a *App) vaultHost() vaultHost { return vaultHost{a.Now, a.o.Waiting} }
+
 // vaultKind is a kind of vault that can be opened.
 type vaultKind struct {
 	scheme string
 	// canonical checks a URL and returns the one form in which the vault is known.
 	canonical func(url string) (string, error)
-	open      func(ctx context.Context, url string, now func() time.Time) (coldstore.Store, error)
-	create    func(ctx context.Context, url string, now func() time.Time) (coldstore.Store, error)
+	open      func(ctx context.Context, url string, h vaultHost) (coldstore.Store, error)
+	create    func(ctx context.Context, url string, h vaultHost) (coldstore.Store, error)
 	// keeps tells from a URL alone how long archives stay. Nil: the price table does.
 	keeps func(url string) prune.Keeps
 	dir   func(url string) string // the local directory that holds it; empty: none
 	// account opens what a service has beside vaults, at a URL that may be of no vault. Nil: there is no such thing.
-	account func(ctx context.Context, url string, now func() time.Time) (any, error)
+	account func(ctx context.Context, url string, h vaultHost) (any, error)
 }
 
 func vaultKinds() []vaultKind {
@@ -51,15 +59,15 @@ func vaultKinds() []vaultKind {
 			root, o, err := localdir.ParseURL(url)
 			return localdir.FormatURL(root, o), err
 		},
-		open: func(_ context.Context, url string, now func() time.Time) (coldstore.Store, error) {
-			root, o, err := dir(url, now)
+		open: func(_ context.Context, url string, h vaultHost) (coldstore.Store, error) {
+			root, o, err := dir(url, h.now)
 			if err != nil {
 				return nil, err
 			}
 			return localdir.Open(root, o)
 		},
-		create: func(_ context.Context, url string, now func() time.Time) (coldstore.Store, error) {
-			root, o, err := dir(url, now)
+		create: func(_ context.Context, url string, h vaultHost) (coldstore.Store, error) {
+			root, o, err := dir(url, h.now)
 			if err != nil {
 				return nil, err
 			}
@@ -75,36 +83,36 @@ func vaultKinds() []vaultKind {
 	}, {
 		scheme:    glaciervault.Scheme,
 		canonical: glaciervault.Canonical,
-		open: func(ctx context.Context, url string, now func() time.Time) (coldstore.Store, error) {
-			s, err := glaciervault.Open(ctx, url, glaciervault.Options{Now: now})
+		open: func(ctx context.Context, url string, h vaultHost) (coldstore.Store, error) {
+			s, err := glaciervault.Open(ctx, url, glaciervault.Options{Now: h.now, Notice: h.notice})
 			if err != nil { // not a nil *Store in an interface
 				return nil, err
 			}
 			return s, nil
 		},
-		create: func(ctx context.Context, url string, now func() time.Time) (coldstore.Store, error) {
-			s, err := glaciervault.Create(ctx, url, glaciervault.Options{Now: now})
+		create: func(ctx context.Context, url string, h vaultHost) (coldstore.Store, error) {
+			s, err := glaciervault.Create(ctx, url, glaciervault.Options{Now: h.now, Notice: h.notice})
 			if err != nil {
 				return nil, err
 			}
 			return s, nil
 		},
 		dir: func(string) string { return "" },
-		account: func(ctx context.Context, url string, now func() time.Time) (any, error) {
-			return glaciervault.OpenAccount(ctx, url, glaciervault.Options{Now: now})
+		account: func(ctx context.Context, url string, h vaultHost) (any, error) {
+			return glaciervault.OpenAccount(ctx, url, glaciervault.Options{Now: h.now, Notice: h.notice})
 		},
 	}, {
 		scheme:    s3glacier.Scheme,
 		canonical: s3glacier.Canonical,
-		open: func(ctx context.Context, url string, now func() time.Time) (coldstore.Store, error) {
-			s, err := s3glacier.Open(ctx, url, s3glacier.Options{Now: now})
+		open: func(ctx context.Context, url string, h vaultHost) (coldstore.Store, error) {
+			s, err := s3glacier.Open(ctx, url, s3glacier.Options{Now: h.now, Notice: h.notice})
 			if err != nil {
 				return nil, err
 			}
 			return s, nil
 		},
-		create: func(ctx context.Context, url string, now func() time.Time) (coldstore.Store, error) {
-			s, err := s3glacier.Create(ctx, url, s3glacier.Options{Now: now})
+		create: func(ctx context.Context, url string, h vaultHost) (coldstore.Store, error) {
+			s, err := s3glacier.Create(ctx, url, s3glacier.Options{Now: h.now, Notice: h.notice})
 			if err != nil {
 				return nil, err
 			}
@@ -115,8 +123,8 @@ func vaultKinds() []vaultKind {
 			return prune.Keeps{MinDays: minDays, LockDays: lockDays}
 		},
 		dir: func(string) string { return "" },
-		account: func(ctx context.Context, url string, now func() time.Time) (any, error) {
-			return s3glacier.OpenAccount(ctx, url, s3glacier.Options{Now: now})
+		account: func(ctx context.Context, url string, h vaultHost) (any, error) {
+			return s3glacier.OpenAccount(ctx, url, s3glacier.Options{Now: h.now, Notice: h.notice})
 		},
 	}}
 }
@@ -193,16 +201,16 @@ func (a *App) OpenStore(ctx context.Context, url string, mayCreate bool) (coldst
 	}
 	var s coldstore.Store
 	err = transfer.Retry(ctx, opening(), func() (err error) {
-		s, err = k.open(ctx, url, a.Now)
+		s, err = k.open(ctx, url, a.vaultHost())
 		return err
 	})
 	if !errors.Is(err, coldstore.ErrNotFound) {
 		return s, err
 	}
 	if mayCreate && url == a.DefaultVaultURL() {
-		s, cerr := k.create(ctx, url, a.Now)
+		s, cerr := k.create(ctx, url, a.vaultHost())
 		if errors.Is(cerr, coldstore.ErrExists) { // another run was faster
-			return k.open(ctx, url, a.Now)
+			return k.open(ctx, url, a.vaultHost())
 		}
 		if cerr != nil {
 			return nil, cerr
@@ -221,7 +229,7 @@ func (a *App) CreateVault(ctx context.Context, url string) (coldstore.Store, err
 	}
 	var s coldstore.Store
 	err = transfer.Retry(ctx, opening(), func() (err error) {
-		s, err = k.create(ctx, url, a.Now)
+		s, err = k.create(ctx, url, a.vaultHost())
 		return err
 	})
 	switch {
@@ -301,7 +309,7 @@ func (a *App) OpenAccount(ctx context.Context, nameOrURL string) (any, error) {
 	if k.account == nil {
 		return nil, failure.Errorf(failure.Usage, "%s: vaults are in no account", k.scheme)
 	}
-	return k.account(ctx, url, a.Now)
+	return k.account(ctx, url, a.vaultHost())
 }
 
 // streamSource is a kind of set that is a stream, and its producer.

@@ -32,6 +32,7 @@ func (c *command) open(cmd *cobra.Command) (*app.App, error) {
 		Now:       c.env.Now,
 		Notice:    func(s string) { c.talk("%s", s) },
 		Warn:      func(s string) { c.warn("%s", s) },
+		Waiting:   func(s string) { c.warn("%s", s) },
 	}
 	if c.global.logFileSet {
 		o.LogFile = &c.global.logFile

@@ -196,7 +196,7 @@ func (s *session) open() (*app.App, error) {
 	if s.app != nil {
 		return s.app, nil
 	}
-	o := app.Options{LookupEnv: s.env.LookupEnv, Now: s.env.Now}
+	o := app.Options{LookupEnv: s.env.LookupEnv, Now: s.env.Now, Waiting: func(text string) { s.warn("%s", text) }}
 	if v, ok := s.env.LookupEnv("FIRN_CONFIG"); ok {
 		o.Config = v
 	}

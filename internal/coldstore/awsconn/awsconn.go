@@ -34,12 +34,16 @@ type Options struct {
 	Region  string // empty: that of the environment or the profile, if any
 	Profile string // empty: AWS_PROFILE, or the default one
 	Load    []func(*config.LoadOptions) error
+	// Notice is told, in one line, what is being waited for when nothing has moved for 15 s; nil: nobody. It is called from
+	// any goroutine.
+	Notice func(text string)
 }
 
 // Load reads the AWS configuration. Its credentials' errors are *CredentialsError, and it does not retry.
 func Load(ctx context.Context, o Options) (aws.Config, error) {
+	began, moves := time.Now(), &activity{}
 	load := []func(*config.LoadOptions) error{
-		config.WithHTTPClient(newHTTPClient()),
+		config.WithHTTPClient(newHTTPClient(began, moves)),
 		config.WithLogger(logging.Nop{}), // the SDK would write to stderr, past all that watches what is said
 	}
 	if o.Region != "" {
@@ -53,10 +57,15 @@ func Load(ctx context.Context, o Options) (aws.Config, error) {
 		return cfg, err
 	}
 	cfg.Credentials = namedCredentials{cfg.Credentials, o.Profile}
+	if o.Notice == nil {
+		o.Notice = func(string) {}
+	}
+	// Not before: the SDK puts AWS_CA_BUNDLE into a client that it knows.
+	cfg.HTTPClient = &attentive{cfg.HTTPClient, moves, began, o.Notice, noticeAfter, AnswerTimeout}
 	return cfg, nil
 }
 
-func newHTTPClient() *awshttp.BuildableClient {
+func newHTTPClient(began time.Time, moves *activity) *awshttp.BuildableClient {
 	return awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
 		dial := t.DialContext
 		t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -64,7 +73,7 @@ func newHTTPClient() *awshttp.BuildableClient {
 			if err != nil {
 				return nil, err
 			}
-			return &liveConn{c, StallTimeout}, nil
+			return &movingConn{&liveConn{c, StallTimeout}, moves, began}, nil
 		}
 		t.MaxIdleConnsPerHost = 64   // as many as parts may be in flight
 		t.WriteBufferSize = 64 << 10 // parts are large: fewer system calls

@@ -18,7 +18,7 @@ type testSeam struct {
 }
 
 func openAccount(ctx context.Context, l location, o Options, t *testSeam) (*Account, error) {
-	from := awsconn.Options{Region: l.region, Profile: l.profile}
+	from := awsconn.Options{Region: l.region, Profile: l.profile, Notice: o.Notice}
 	if t != nil {
 		from.Load = t.load
 	}

@@ -46,6 +46,9 @@ const (
 // Options say how to open a vault. The zero value works.
 type Options struct {
 	Now func() time.Time // nil: time.Now
+	// Notice is told, in one line, what is being waited for when the service has been silent for a while; nil: nobody.
+	// It is called from any goroutine.
+	Notice func(text string)
 	// MaxAge is how long ago a finished inventory job may have ended for List to
 	// use it again. 0: DefaultMaxAge.
 	MaxAge time.Duration

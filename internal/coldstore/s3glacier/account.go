@@ -25,7 +25,7 @@ func OpenAccount(ctx context.Context, url string, o Options) (*Account, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, region, err := newClient(ctx, l, l.region, nil)
+	c, region, err := newClient(ctx, l, l.region, o, nil)
 	if err != nil {
 		return nil, err
 	}

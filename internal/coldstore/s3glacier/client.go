@@ -29,8 +29,8 @@ type testSeam struct {
 const fallbackRegion = "us-east-1"
 
 // newClient makes a client for a region; empty: that of the environment or the profile, else fallbackRegion.
-func newClient(ctx context.Context, l location, region string, t *testSeam) (*s3.Client, string, error) {
-	from := awsconn.Options{Region: region, Profile: l.profile}
+func newClient(ctx context.Context, l location, region string, opts Options, t *testSeam) (*s3.Client, string, error) {
+	from := awsconn.Options{Region: region, Profile: l.profile, Notice: opts.Notice}
 	if t != nil {
 		from.Load = t.load
 	}

@@ -46,6 +46,9 @@ var ErrNoBucket = errors.New("no such bucket")
 // Options say how to open a vault. The zero value works.
 type Options struct {
 	Now func() time.Time // nil: time.Now
+	// Notice is told, in one line, what is being waited for when the service has been silent for a while; nil: nobody.
+	// It is called from any goroutine.
+	Notice func(text string)
 }
 
 func (o Options) withDefaults() Options {
@@ -99,7 +102,7 @@ func open(ctx context.Context, url string, o Options, t *testSeam) (*Store, erro
 		return nil, err
 	}
 	what := "open " + l.where()
-	c, region, err := newClient(ctx, l, l.region, t)
+	c, region, err := newClient(ctx, l, l.region, o, t)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
@@ -107,7 +110,7 @@ func open(ctx context.Context, url string, o Options, t *testSeam) (*Store, erro
 	s.use(c, region)
 	there, err := s.knock(ctx)
 	if err != nil && l.region == "" && there != "" && there != region {
-		if c, region, err = newClient(ctx, l, there, t); err != nil {
+		if c, region, err = newClient(ctx, l, there, o, t); err != nil {
 			return nil, fmt.Errorf("%s: %w", what, err)
 		}
 		s.use(c, region)
