@@ -35,7 +35,8 @@ interrupted, at the part. An archive's id is printed as soon as it is stored; of
 
 What comes from the standard input (-) has parts of 64 MiB, of which a vault of Amazon Glacier
 takes 10,000: 625 GiB. --expected-size makes parts large enough for more, and so does a name that is a key of
-git-annex with a size (SHA256E-s123456--…). A longer stream is refused as soon as that is certain.`,
+git-annex with a size (SHA256E-s123456--…), or an archive of that name that was nearly as large. A warning comes
+when four fifths are full; a longer stream is refused as soon as that is certain.`,
 		Example: example("firn archive upload photos holiday.iso", "firn archive upload photos holiday.iso --upload-id ID", "tar c / | firn archive upload photos - --name root.tar --expected-size 2TiB"),
 		Args:    args(2, -1, "a vault and files"),
 		RunE:    func(cmd *cobra.Command, args []string) error { return c.uploadArchives(cmd, args[0], args[1:], f) },
@@ -154,6 +155,7 @@ func (c *command) uploadArchive(cmd *cobra.Command, vault, file string, f upload
 	defer stop()
 	o.Read = meter.AddBytes
 	o.Transfer.Sent = meter.AddSent
+	o.Near = func(come, most, partSize int64) { c.warn("%s", plain.NearText(label, come, most, partSize)) }
 	o.Resumed = func(there, all int64) {
 		tell.Tell(progress.Event{Kind: progress.Notice, Text: fmt.Sprintf("going on with an interrupted upload: %s of %s are there", units.Size(there), units.Size(all))})
 	}

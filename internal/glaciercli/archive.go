@@ -148,6 +148,7 @@ func (v *vault) upload(ctx context.Context, file string, f *os.File, o plain.Upl
 		return none, err
 	}
 	defer release()
+	o.Near = func(come, most, partSize int64) { v.s.warn("%s", plain.NearText(o.Name, come, most, partSize)) }
 	switch {
 	case !stream:
 		return p.File(ctx, file, o)

@@ -117,7 +117,7 @@ func (v *Vault) streamOn(ctx context.Context, r io.Reader, begun coldstore.Uploa
 	t.Parallel = 1 // nothing is sent before what came earlier was compared
 	u := transfer.NewUpload(ctx, v.Store, coldstore.NewArchive{Description: o.Description}, t)
 	most := limit(t.PartSize, v.Store.Traits())
-	n, err := io.CopyBuffer(struct{ io.Writer }{u}, counting{io.LimitReader(r, most), o.Read}, make([]byte, mib))
+	n, err := io.CopyBuffer(struct{ io.Writer }{u}, o.reading(r, most), make([]byte, mib))
 	if err == nil && n == most {
 		if k, _ := io.ReadFull(r, make([]byte, 1)); k > 0 {
 			err = failure.Errorf(failure.Failed, "the stream is longer than the %s that fit into this upload", units.ExactSize(most))

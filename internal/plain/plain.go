@@ -17,6 +17,7 @@ import (
 	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/foreign"
 	"github.com/firn-backup/firn/internal/transfer"
+	"github.com/firn-backup/firn/internal/units"
 )
 
 const (
@@ -45,6 +46,12 @@ func (v *Vault) check() error {
 		return errors.New("plain: an option is missing")
 	}
 	return nil
+}
+
+// NearText is what UploadOptions.Near has to say.
+func NearText(name string, come, most, partSize int64) string {
+	return fmt.Sprintf("%s: %s have come, and %s are all that fit into an archive with parts of %s: if more come, nothing is stored. "+
+		"A larger --expected-size from the start makes room", name, units.Size(come), units.ExactSize(most), units.ExactSize(partSize))
 }
 
 // Called says that an archive goes by a name: it has that name or, where it has none, its description says so.

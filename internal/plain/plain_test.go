@@ -342,6 +342,50 @@ func TestStream(t *testing.T) {
 	w.clean()
 }
 
+// A stream that had nearly as many bytes before as fit gets larger parts, and one that nobody expected is told of while it can be helped.
+func TestStreamNearTheEnd(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "")
+	w.s.traits = func(t *coldstore.Traits) { t.MaxParts = 10_000 }
+	var parts []int64
+	inner := w.Store
+	w.Store = partSizes{w.s, &parts}
+	now := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+	for i, r := range []struct {
+		name string
+		size int64
+	}{{"dump", 700 << 30}, {"dump", 501 << 30}, {"small", 499 << 30}, {"huge", 60_000 << 30}} {
+		must(t, w.Catalog.PutArchive(t.Context(), catalog.ArchiveRecord{
+			Vault: w.URL, Name: r.name, UploadedAt: now, Archive: coldstore.Archive{ID: fmt.Sprint("before", i), Size: r.size, Created: now, TreeHash: treehash.Sum([]byte(r.name))},
+		}))
+	}
+	for name, want := range map[string]int64{"dump": 128 * mib, "small": 64 * mib, "other": 64 * mib, "huge": w.s.Traits().MaxPart} {
+		if _, err := w.Stream(t.Context(), strings.NewReader("x"), plain.UploadOptions{Name: name}); err != nil {
+			t.Fatal(name, err)
+		}
+		if got := parts[len(parts)-1]; got != want {
+			t.Errorf("%s: parts of %d and not %d", name, got, want)
+		}
+	}
+
+	w.Store = inner
+	w.s.traits = func(t *coldstore.Traits) { t.MaxParts = 5 }
+	for _, c := range []struct{ size, expect, told int64 }{{4*mib - 1, 0, 0}, {4 * mib, 0, 4 * mib}, {5 * mib, 5 * mib, 0}, {5 * mib, mib, 4 * mib}} {
+		told, times := int64(0), 0
+		_, err := w.Stream(t.Context(), bytes.NewReader(noise(1, int(c.size))), plain.UploadOptions{
+			Name: fmt.Sprint("near", c), PartSize: mib, Expect: c.expect,
+			Near: func(come, most, partSize int64) {
+				if told, times = come, times+1; most != 5*mib || partSize != mib {
+					t.Errorf("%d, %d", most, partSize)
+				}
+			},
+		})
+		if err != nil || times > 1 || (told > 0) != (c.told > 0) || told < c.told || told > c.told+mib {
+			t.Errorf("%+v: told %d times, at %d: %v", c, times, told, err)
+		}
+	}
+}
+
 type partSizes struct {
 	*store
 	sizes *[]int64
