@@ -45,7 +45,7 @@ func (a *Account) AccountNumber(ctx context.Context, vault string) (string, erro
 	if a.id != "-" {
 		return a.id, nil
 	}
-	if vault != "" && matches(`^[A-Za-z0-9_.-]{1,255}$`, vault) && vault != "." && vault != ".." {
+	if vault != "" && awsconn.Matches(`^[A-Za-z0-9_.-]{1,255}$`, vault) && vault != "." && vault != ".." {
 		out, err := a.c.DescribeVault(ctx, &glacier.DescribeVaultInput{AccountId: &a.id, VaultName: &vault})
 		if err == nil {
 			return numberIn(text(out.VaultARN))
@@ -70,7 +70,7 @@ func (a *Account) AccountNumber(ctx context.Context, vault string) (string, erro
 
 // numberIn reads arn:aws:glacier:REGION:NUMBER:vaults/NAME.
 func numberIn(arn string) (string, error) {
-	if f := strings.Split(arn, ":"); len(f) >= 6 && matches(`^[0-9]{12}$`, f[4]) {
+	if f := strings.Split(arn, ":"); len(f) >= 6 && awsconn.Matches(`^[0-9]{12}$`, f[4]) {
 		return f[4], nil
 	}
 	return "", fmt.Errorf("the service tells of a vault %q, in which there is no account number", awsconn.OneLine(arn))

@@ -25,7 +25,7 @@ func (a *Account) topics() *sns.Client {
 
 // EnsureTopic makes the topic of that name, or finds it.
 func (a *Account) EnsureTopic(ctx context.Context, name string) (string, error) {
-	if !matches(`^[A-Za-z0-9_-]{1,256}$`, name) {
+	if !awsconn.Matches(`^[A-Za-z0-9_-]{1,256}$`, name) {
 		return "", failure.Errorf(failure.Usage, "%q cannot be a topic's name, which has 1 to 256 of A-Z a-z 0-9 _ -", name)
 	}
 	out, err := a.topics().CreateTopic(ctx, &sns.CreateTopicInput{Name: &name})

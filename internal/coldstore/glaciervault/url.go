@@ -1,13 +1,10 @@
 package glaciervault
 
 import (
-	"fmt"
 	"net/url"
-	"regexp"
 	"strings"
 
-	"github.com/firn-backup/firn/internal/coldstore"
-	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/coldstore/awsconn"
 )
 
 // Scheme is that of the vaults' URLs.
@@ -38,73 +35,47 @@ func Canonical(s string) (string, error) {
 // parseURL reads a URL; needVault says that it must name a vault.
 func parseURL(s string, needVault bool) (location, error) {
 	var l location
-	shown := s
-	refuse := func(format string, args ...any) (location, error) {
-		return location{}, failure.Wrap(failure.Usage, &coldstore.URLError{URL: shown, Why: fmt.Sprintf(format, args...)})
-	}
-	u, err := url.Parse(s)
-	if err != nil || u.User != nil {
-		// Whatever stands before an @ may be a secret: it is not repeated.
-		if strings.Contains(s, "@") {
-			shown = Scheme + "://…"
-			return refuse("credentials do not belong in a URL; the AWS SDK finds them (environment, ~/.aws, SSO)")
-		}
-		return refuse("cannot be read")
-	}
-	switch {
-	case u.Scheme != Scheme || u.Opaque != "":
-		return refuse("does not begin with glacier://")
-	case u.Fragment != "" || strings.HasSuffix(s, "#"):
-		return refuse("there is no place for a #")
+	u, err := awsconn.ParseURL(Scheme, s)
+	if err != nil {
+		return l, err
 	}
 	l.region = u.Host
-	if ok := matches(`^[a-z0-9]+(-[a-z0-9]+)+$`, l.region); !ok {
-		return refuse("%q is not a region; write glacier://eu-west-1/VAULT", l.region)
+	if ok := awsconn.Matches(`^[a-z0-9]+(-[a-z0-9]+)+$`, l.region); !ok {
+		return location{}, u.Refuse("%q is not a region; write glacier://eu-west-1/VAULT", l.region)
 	}
 	l.vault = strings.TrimPrefix(u.Path, "/")
-	switch ok := len(l.vault) <= 255 && matches(`^[A-Za-z0-9_.-]+$`, l.vault); {
+	switch ok := len(l.vault) <= 255 && awsconn.Matches(`^[A-Za-z0-9_.-]+$`, l.vault); {
 	case l.vault == "" && needVault:
-		return refuse("no vault is named; write glacier://%s/VAULT", l.region)
+		return location{}, u.Refuse("no vault is named; write glacier://%s/VAULT", l.region)
 	case l.vault == "." || l.vault == "..", !ok && l.vault != "":
-		return refuse("%q cannot be a vault's name, which has 1 to 255 of A-Z a-z 0-9 _ - .", l.vault)
+		return location{}, u.Refuse("%q cannot be a vault's name, which has 1 to 255 of A-Z a-z 0-9 _ - .", l.vault)
 	}
-	params, err := url.ParseQuery(u.RawQuery)
-	if err != nil {
-		return refuse("its parameters cannot be read")
-	}
-	for name, values := range params {
-		if len(values) != 1 || values[0] == "" {
-			return refuse("parameter %s must be given once, with a value", name)
-		}
-		v, ok := values[0], true
-		switch name {
-		case "account":
-			ok = matches(`^[0-9]{12}$`, v)
-			l.account = v
-		case "endpoint":
-			e, err := url.Parse(v)
-			ok = err == nil && (e.Scheme == "http" || e.Scheme == "https") && e.Host != "" && e.User == nil && e.RawQuery == "" && e.Fragment == ""
-			if strings.Contains(v, "@") {
-				shown = Scheme + "://" + l.region + "/" + l.vault
-			}
-			l.endpoint = strings.TrimRight(v, "/")
-		case "profile":
-			ok = !strings.ContainsAny(v, "\n\r\x00[]")
-			l.profile = v
-		case "sns-topic":
-			ok = matches(`^arn:[a-z0-9-]+:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_.-]{1,256}$`, v)
-			l.topic = v
-		default:
-			return refuse("unknown parameter %s (known: account, endpoint, profile, sns-topic)", name)
-		}
-		if !ok {
-			return refuse("parameter %s has a value that cannot be one", name)
-		}
+	if err := u.Params([]string{"account", "endpoint", "profile", "sns-topic"}, l.set); err != nil {
+		return location{}, err
 	}
 	return l, nil
 }
 
-func matches(pattern, s string) bool { return regexp.MustCompile(pattern).MatchString(s) }
+// set takes one parameter. why says what is wrong with the value; empty: nothing.
+func (l *location) set(name, v string) (known bool, why string) {
+	switch name {
+	case "account":
+		if l.account = v; !awsconn.Matches(`^[0-9]{12}$`, v) {
+			why = "that is not an account's number, which has 12 digits"
+		}
+	case "endpoint":
+		l.endpoint, why = awsconn.ParseEndpoint(v)
+	case "profile":
+		l.profile, why = awsconn.ParseProfile(v)
+	case "sns-topic":
+		if l.topic = v; !awsconn.Matches(`^arn:[a-z0-9-]+:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_.-]{1,256}$`, v) {
+			why = "that is not the ARN of a topic, such as arn:aws:sns:eu-west-1:123456789012:TOPIC"
+		}
+	default:
+		return false, ""
+	}
+	return true, why
+}
 
 // String is what parseURL reads, in its one form.
 func (l location) String() string {

@@ -125,7 +125,7 @@ func codeOf(err error) string {
 func regionIn(message string) string {
 	_, rest, ok := strings.Cut(message, "expecting '")
 	r, _, end := strings.Cut(rest, "'")
-	if !ok || !end || !matches(`^[a-z0-9-]{1,40}$`, r) {
+	if !ok || !end || !awsconn.Matches(`^[a-z0-9-]{1,40}$`, r) {
 		return ""
 	}
 	return r

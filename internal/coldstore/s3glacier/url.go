@@ -3,16 +3,13 @@ package s3glacier
 import (
 	"fmt"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
-
-	"github.com/firn-backup/firn/internal/coldstore"
-	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/coldstore/awsconn"
 )
 
 // Scheme is that of the vaults' URLs.
@@ -65,58 +62,28 @@ func Canonical(s string) (string, error) {
 // parseURL reads a URL; needBucket says that it must name a bucket.
 func parseURL(s string, needBucket bool) (location, error) {
 	l := location{class: defaultClass, metaClass: defaultMetaClass}
-	shown := s
-	refuse := func(format string, args ...any) (location, error) {
-		return location{}, failure.Wrap(failure.Usage, &coldstore.URLError{URL: shown, Why: fmt.Sprintf(format, args...)})
-	}
-	u, err := url.Parse(s)
-	if err != nil || u.User != nil {
-		// Whatever stands before an @ may be a secret: it is not repeated.
-		if strings.Contains(s, "@") {
-			shown = Scheme + "://…"
-			return refuse("credentials do not belong in a URL; the AWS SDK finds them (environment, ~/.aws, SSO)")
-		}
-		return refuse("cannot be read")
+	u, err := awsconn.ParseURL(Scheme, s)
+	if err != nil {
+		return location{}, err
 	}
 	l.bucket = u.Host
 	l.prefix = strings.Trim(u.Path, "/")
 	switch {
-	case u.Scheme != Scheme || u.Opaque != "":
-		return refuse("does not begin with s3://")
-	case u.Fragment != "" || strings.HasSuffix(s, "#"):
-		return refuse("there is no place for a #")
 	case l.bucket == "" && (needBucket || l.prefix != ""):
-		return refuse("no bucket is named; write s3://BUCKET/PREFIX?class=DEEP_ARCHIVE")
-	case l.bucket != "" && !matches(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`, l.bucket):
-		return refuse("%q cannot be a bucket's name, which has 3 to 63 of a-z 0-9 . -", l.bucket)
+		return location{}, u.Refuse("no bucket is named; write s3://BUCKET/PREFIX?class=DEEP_ARCHIVE")
+	case l.bucket != "" && !awsconn.Matches(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`, l.bucket):
+		return location{}, u.Refuse("%q cannot be a bucket's name, which has 3 to 63 of a-z 0-9 . -", l.bucket)
 	case l.prefix != "" && (len(l.prefix) > maxPrefix || !validName(l.prefix)):
-		return refuse("prefix %q is not made of A-Z a-z 0-9 . _ = - and single slashes, %d bytes at most", l.prefix, maxPrefix)
+		return location{}, u.Refuse("prefix %q is not made of A-Z a-z 0-9 . _ = - and single slashes, %d bytes at most", l.prefix, maxPrefix)
 	}
-	params, err := url.ParseQuery(u.RawQuery)
-	if err != nil {
-		return refuse("its parameters cannot be read")
-	}
-	for name, values := range params {
-		if len(values) != 1 || values[0] == "" {
-			return refuse("parameter %s must be given once, with a value", name)
-		}
-		if strings.Contains(values[0], "@") && name == "endpoint" {
-			shown = Scheme + "://" + l.bucket + "/" + l.prefix
-		}
-		known, why := l.set(name, values[0])
-		if !known {
-			shown, _, _ = strings.Cut(shown, "?") // it may be a secret that somebody has put there
-			return refuse("unknown parameter %s (known: %s)", name, strings.Join(parameters(), ", "))
-		}
-		if why != "" {
-			return refuse("parameter %s: %s", name, why)
-		}
+	if err := u.Params(parameters(), l.set); err != nil {
+		return location{}, err
 	}
 	switch {
 	case l.kmsKey != "" && l.sse != types.ServerSideEncryptionAwsKms && l.sse != types.ServerSideEncryptionAwsKmsDsse:
-		return refuse("kms-key goes with sse=aws:kms")
+		return location{}, u.Refuse("kms-key goes with sse=aws:kms")
 	case (l.lock == "") != (l.lockDays == 0):
-		return refuse("lock and lock-days go together: lock=GOVERNANCE&lock-days=180")
+		return location{}, u.Refuse("lock and lock-days go together: lock=GOVERNANCE&lock-days=180")
 	}
 	return l, nil
 }
@@ -133,13 +100,11 @@ func (l *location) set(name, v string) (known bool, why string) {
 	case "manifest-class":
 		l.metaClass, why = parseClass(v)
 	case "region":
-		l.region, why = v, unless(matches(`^[a-z0-9]+(-[a-z0-9]+)*$`, v), "that is not a region, such as eu-west-1")
+		l.region, why = v, unless(awsconn.Matches(`^[a-z0-9]+(-[a-z0-9]+)*$`, v), "that is not a region, such as eu-west-1")
 	case "endpoint":
-		e, err := url.Parse(v)
-		ok := err == nil && (e.Scheme == "http" || e.Scheme == "https") && e.Host != "" && e.User == nil && e.RawQuery == "" && e.Fragment == ""
-		l.endpoint, why = strings.TrimRight(v, "/"), unless(ok, "that is not http://HOST or https://HOST")
+		l.endpoint, why = awsconn.ParseEndpoint(v)
 	case "profile":
-		l.profile, why = v, unless(!strings.ContainsAny(v, "\n\r\x00[]"), "that cannot be a profile's name")
+		l.profile, why = awsconn.ParseProfile(v)
 	case "path-style":
 		l.style, why = v, unless(v == "true" || v == "false", "true or false")
 	case "sse":
@@ -154,7 +119,7 @@ func (l *location) set(name, v string) (known bool, why string) {
 			why = "AES256, aws:kms or aws:kms:dsse"
 		}
 	case "kms-key":
-		l.kmsKey, why = v, unless(matches(`^[A-Za-z0-9:/_-]{1,512}$`, v), "that cannot be the name of a key")
+		l.kmsKey, why = v, unless(awsconn.Matches(`^[A-Za-z0-9:/_-]{1,512}$`, v), "that cannot be the name of a key")
 	case "lock":
 		l.lock = types.ObjectLockMode(strings.ToUpper(v))
 		why = unless(slices.Contains(l.lock.Values(), l.lock), "GOVERNANCE or COMPLIANCE")
@@ -189,8 +154,6 @@ func parseClass(v string) (types.StorageClass, string) {
 	}
 	return c, fmt.Sprintf("there is no class %q (known: %s)", v, strings.Join(names, ", "))
 }
-
-func matches(pattern, s string) bool { return regexp.MustCompile(pattern).MatchString(s) }
 
 // String is what parseURL reads, in its one form. The class is always told.
 func (l location) String() string {
