@@ -95,20 +95,27 @@ func wholeInventory(p *types.InventoryRetrievalJobDescription) bool {
 // errNoInventory says that the service has none of this vault yet.
 var errNoInventory = errors.New("there is no inventory yet")
 
+// beginInventory asks for the list. Where it is refused since there was none, and there is one by the time the vault is looked at, it is
+// asked for again.
 func (s *Store) beginInventory(ctx context.Context) (coldstore.Job, error) {
 	kind, format := "inventory-retrieval", "JSON"
-	id, err := s.begin(ctx, &types.JobParameters{Type: &kind, Format: &format, SNSTopic: optional(s.topic)})
-	switch {
-	case err == nil:
-		return s.job(ctx, id)
-	case errors.Is(err, coldstore.ErrNotFound) || refused(err):
+	for again := true; ; again = false {
+		id, err := s.begin(ctx, &types.JobParameters{Type: &kind, Format: &format, SNSTopic: optional(s.topic)})
+		if err == nil {
+			return s.job(ctx, id)
+		}
+		if !errors.Is(err, coldstore.ErrNotFound) && !refused(err) {
+			return coldstore.Job{}, err
+		}
 		// By what code the service says that there is no inventory is not written anywhere.
 		v, derr := s.describe(ctx)
-		if derr == nil && v.Inventory.IsZero() {
+		switch {
+		case derr != nil || !again && !v.Inventory.IsZero():
+			return coldstore.Job{}, err
+		case v.Inventory.IsZero():
 			return coldstore.Job{}, errNoInventory
 		}
 	}
-	return coldstore.Job{}, err
 }
 
 // neverListed is the listing of a vault of which there is no inventory. The first one is made within a day or two of

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strconv"
@@ -230,6 +231,35 @@ func TestJobsAreReused(t *testing.T) {
 	}
 	if r, err := s.CheckRetrieval(ctx, whole.Token); err != nil || !r.Ready {
 		t.Errorf("but it can still be read: %+v, %v", r, err)
+	}
+}
+
+// between passes time, once, after the first answer that refuses a job.
+type between struct{ pass func() }
+
+func (b *between) RoundTrip(req *http.Request) (*http.Response, error) {
+	res, err := http.DefaultTransport.RoundTrip(req)
+	if err == nil && res.StatusCode == http.StatusNotFound && strings.HasSuffix(req.URL.Path, "/jobs") && b.pass != nil {
+		b.pass()
+		b.pass = nil
+	}
+	return res, err
+}
+
+// The first inventory is made after it was asked for in vain, and before it is looked whether there is one.
+func TestFirstInventoryMeanwhile(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	made, where := vault(t, c)
+	storetest.Upload(t, made, coldstore.NewArchive{}, 1<<20, []byte("x"))
+	tr := &between{pass: func() { c.advance(24 * time.Hour) }}
+	s, err := glaciervault.OpenTest(t.Context(), where, glaciervault.Options{Now: c.time}, &http.Client{Transport: tr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.List(t.Context(), func(coldstore.Archive) error { return nil })
+	if tr.pass != nil || !errors.Is(err, coldstore.ErrNotReady) || !strings.Contains(err.Error(), "the inventory was asked for at") {
+		t.Error(err)
 	}
 }
 
