@@ -48,11 +48,11 @@ func hashText(h hash.Hash, s string) {
 }
 
 // Measure is what is known of a directory at one look. What is inside counts: names, types, sizes,
-// permissions, owners, contents; never the times of directories.
+// permissions, owners, extended attributes, contents; never the times of directories.
 type Measure struct {
-	State   [32]byte // times, inodes and Shape; zero: too young to tell, or not everything could be looked at
+	State   [32]byte // times, inodes, the attributes of directories and Shape; zero: too young to tell, or not everything could be looked at
 	Shape   [32]byte // names, types, sizes, permissions, owners, targets of links
-	Content [32]byte // Shape, the contents, and what could not be read; zero where they were not read, or Changing
+	Content [32]byte // Shape, attributes, contents, and what could not be read; zero where they were not read, or Changing
 	Files   int64
 	Bytes   int64
 	Newest  time.Time // change of any file
@@ -67,6 +67,7 @@ const maxFaults = 100
 // meter builds a Measure, entry by entry in the order of paths.
 type meter struct {
 	state, shape, content hash.Hash
+	attrs, dirAttrs       hash.Hash // nil: nothing has any
 	m                     Measure
 	read                  time.Time
 	young                 bool
@@ -92,9 +93,27 @@ func (t *meter) entry(e *snapshot.Entry, rel string) {
 		}
 	}
 	hashNumbers(t.state, int64(e.Ino))
+	if len(e.Xattrs) > 0 {
+		hashAttrs(&t.attrs, rel, e.Xattrs)
+		if e.Type == snapshot.Dir { // whose times say nothing
+			hashAttrs(&t.dirAttrs, rel, e.Xattrs)
+		}
+	}
 	if e.Type == snapshot.File {
 		t.m.Files++
 		t.m.Bytes += e.Size
+	}
+}
+
+func hashAttrs(to *hash.Hash, rel string, attrs []snapshot.Xattr) {
+	if *to == nil {
+		*to = sha256.New()
+	}
+	hashText(*to, rel)
+	hashNumbers(*to, int64(len(attrs)))
+	for _, x := range attrs {
+		hashText(*to, x.Name)
+		hashText(*to, x.Value)
 	}
 }
 
@@ -115,6 +134,9 @@ var errTorn = errors.New("not a true copy")
 func (t *meter) end(contents bool) Measure {
 	t.shape.Sum(t.m.Shape[:0])
 	t.state.Write(t.m.Shape[:])
+	if t.dirAttrs != nil {
+		t.state.Write(t.dirAttrs.Sum(nil))
+	}
 	if !t.young && t.faults == 0 {
 		t.state.Sum(t.m.State[:0])
 	}
@@ -124,15 +146,19 @@ func (t *meter) end(contents bool) Measure {
 		for _, f := range t.m.Faults {
 			hashText(t.content, f.Path)
 		}
+		if t.attrs != nil {
+			t.content.Write(t.attrs.Sum(nil))
+		}
 		t.content.Write(t.m.Shape[:])
 		t.content.Sum(t.m.Content[:0])
 	}
 	return t.m
 }
 
-// look fills in the target of a link, which lstat does not tell.
-func look(tree source.Tree, e *snapshot.Entry) error {
-	if e.Type == snapshot.Symlink {
+// look fills in what lstat does not tell: the target of a link, and extended attributes where no time tells of their change. all
+// says that those of files are wanted too.
+func look(tree source.Tree, e *snapshot.Entry, all bool) error {
+	if all || e.Type == snapshot.Symlink || e.Type == snapshot.Dir {
 		return tree.Load(e)
 	}
 	return nil
@@ -174,7 +200,7 @@ func MeasureDir(ctx context.Context, tree source.Tree, full string, contents boo
 					continue
 				}
 			}
-			if err := look(tree, &e); err != nil {
+			if err := look(tree, &e, contents); err != nil {
 				bad = append(bad, snapshot.Problem{Path: e.Path, Reason: oneLine(err)})
 				continue
 			}
