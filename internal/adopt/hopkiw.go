@@ -95,8 +95,12 @@ func HopkiwSets(ctx context.Context, conf *HopkiwConfig, o Options) ([]Set, erro
 			{"what", text(what)}, {"store", text(map[bool]string{true: "changed", false: "once"}[p.IfChanged])},
 			{"compress", text("none")}, {"encrypt", text("none")},
 		}}
-		if p.Exclude != "" && what != whatSelf {
-			s.Keys = append(s.Keys, Key{"exclude", texts("/" + glob(p.Exclude))})
+		if len(p.Exclude) > 0 && what != whatSelf {
+			var patterns []string
+			for _, prefix := range p.Exclude {
+				patterns = append(patterns, "/"+glob(prefix))
+			}
+			s.Keys = append(s.Keys, Key{"exclude", texts(patterns...)})
 		}
 		sets = append(sets, s)
 	}

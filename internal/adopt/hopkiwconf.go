@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/firn-backup/firn/internal/failure"
 )
@@ -20,8 +22,8 @@ type HopkiwConfig struct {
 
 // HopkiwPath is one of its sections.
 type HopkiwPath struct {
-	Path    string // absolute and clean
-	Exclude string // the beginning of names in that directory that are left out; empty: none
+	Path    string   // absolute and clean
+	Exclude []string // beginnings of names in that directory that are left out
 	// Self says that the path is one archive; Files and Dirs, that its direct files and directories are one each.
 	Self, Files, Dirs bool
 	IfChanged         bool // again when changed; else once
@@ -78,6 +80,9 @@ func hopkiwPath(in *ini, section string) (HopkiwPath, error) {
 	if !filepath.IsAbs(p.Path) {
 		return p, failure.Errorf(failure.Usage, "[%s] is not an absolute path", section)
 	}
+	if !utf8.ValidString(p.Path) {
+		return p, failure.Errorf(failure.Usage, "[%s] is not UTF-8: no set can have that path", oneLine(section))
+	}
 	for key, to := range map[string]*bool{"upload_single_dir": &p.Self, "upload_files": &p.Files, "upload_dirs": &p.Dirs, "upload_if_changed": &p.IfChanged} {
 		if raw, ok := in.get(section, key); ok { // the sample has quotes around some values
 			in.set(section, key, unquote(raw))
@@ -93,8 +98,14 @@ func hopkiwPath(in *ini, section string) (HopkiwPath, error) {
 		if err != nil {
 			return p, err
 		}
-		if v = unquote(v); v != "" {
-			p.Exclude = v
+		if v = unquote(v); strings.ContainsRune(v, '\n') {
+			return p, failure.Errorf(failure.Usage, "[%s] %s: it has several lines, and is one prefix of names", section, key)
+		}
+		if !utf8.ValidString(v) {
+			return p, failure.Errorf(failure.Usage, "[%s] %s is not UTF-8", oneLine(section), key)
+		}
+		if v != "" && !slices.Contains(p.Exclude, v) {
+			p.Exclude = append(p.Exclude, v)
 		}
 	}
 	if p.Self {

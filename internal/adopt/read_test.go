@@ -240,7 +240,7 @@ func TestHopkiwConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &HopkiwConfig{File: "testdata/hopkiw.conf", Vault: "backups", Paths: []HopkiwPath{
-		{Path: "/srv/backups", Exclude: "tmp_", Files: true, Dirs: true},
+		{Path: "/srv/backups", Exclude: []string{"tmp_"}, Files: true, Dirs: true},
 		{Path: "/srv/dir", Self: true, IfChanged: true},
 	}}
 	if d := cmp.Diff(want, c); d != "" {
@@ -260,6 +260,8 @@ func TestHopkiwConfig(t *testing.T) {
 		"[/a]\nexclude\n":                       "line 2",
 		"[main]\nvault_name=%(a)s\na=%(b)s%\n":  "stands for nothing",
 		"[/a]\nupload_if_changed='perhaps'\n\n": "neither yes nor no",
+		"[/a]\nexclude=\n  x\n  y\n":            "several lines",
+		"[/a\xff]\nupload_files=yes\n":          "not UTF-8",
 	} {
 		file := filepath.Join(t.TempDir(), "c")
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {

@@ -21,9 +21,14 @@ func (a *App) OpenTree(s *config.Set, vault string, warn func(path, reason strin
 			skip = append(skip, real)
 		}
 	}
+	base := ""
+	if s.Kind == config.KindItems {
+		base = s.Path // of which each root is a child
+	}
 	return tree.New(tree.Options{
 		Paths:            s.Paths,
 		Exclude:          s.Exclude,
+		ExcludeBase:      base,
 		ExcludeIfPresent: s.ExcludeIfPresent,
 		OneFileSystem:    s.OneFileSystem,
 		RequireMount:     s.RequireMount,

@@ -40,7 +40,11 @@ type rootSet struct {
 type fileID struct{ dev, ino uint64 }
 
 func (t *Tree) matcher(r rootPath) (*exclude.Matcher, error) {
-	return exclude.Parse(t.o.Exclude, r.path)
+	base := r.path
+	if t.o.ExcludeBase != "" {
+		base = strings.TrimPrefix(filepath.Clean(t.o.ExcludeBase), "/")
+	}
+	return exclude.Parse(t.o.Exclude, base)
 }
 
 // openRoots finds and opens the roots and checks that they are as they must be.

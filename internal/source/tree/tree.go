@@ -30,8 +30,11 @@ type Options struct {
 	// excluded; a root itself never is.
 	Paths []string
 
-	// Exclude are gitignore patterns, relative to each root.
+	// Exclude are gitignore patterns, relative to each root, or to ExcludeBase.
 	Exclude []string
+
+	// ExcludeBase, where it is given, is the absolute directory that patterns are relative to: one that roots lie in.
+	ExcludeBase string
 
 	// ExcludeIfPresent are names of files: of a directory that has one of them only
 	// the directory and the tag file itself stay. A CACHEDIR.TAG must begin
