@@ -6,7 +6,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,12 +19,10 @@ import (
 const (
 	// noticeAfter is how long nothing may move before somebody is told what is being waited for.
 	noticeAfter = 15 * time.Second
-	// AnswerTimeout is how long a request that is small may go without an answer before the attempt counts as failed. Those
-	// with large bodies, which may be on their way for hours, and those that a service thinks about have StallTimeout
-	// alone, in which something must move.
+	// AnswerTimeout is how long a request that a service answers from what it has at hand may go without an answer, once it is
+	// on its way, before the attempt counts as failed. All others, which a service may think about or which may be on their way
+	// for hours, have StallTimeout alone, in which something must move.
 	AnswerTimeout = 2 * time.Minute
-	// smallBody is what the kernel takes off our hands at once, on slow lines too; bytes.
-	smallBody = 64 << 10
 )
 
 // activity is when something last moved on any connection of a client.
@@ -65,15 +65,20 @@ func (c *attentive) Do(req *http.Request) (*http.Response, error) {
 	if what == "" {
 		what = req.Method
 	}
-	var limit *time.Timer
+	var l *limit
 	if answersSoon(what, req) {
-		limit = time.AfterFunc(c.limit, func() { cancel(&silenceError{c.limit}) })
+		l = &limit{d: c.limit, late: func() { cancel(&silenceError{c.limit}) }}
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { l.begin() }})
 	}
 	w := c.watch(fmt.Sprintf("waiting for %s: no answer to %s", host, what))
+	req = req.WithContext(ctx)
+	if req.Body != nil && req.Body != http.NoBody {
+		req.Body = &sentBody{req.Body, w}
+	}
 	w.start()
-	res, err := c.under.Do(req.WithContext(ctx))
-	w.stop()
-	if limit != nil && !limit.Stop() { // also of an answer at the last moment, whose body is cut off
+	res, err := c.under.Do(req)
+	w.end()
+	if l != nil && l.end() { // also of an answer at the last moment, whose body is cut off
 		if err == nil {
 			_ = res.Body.Close()
 		}
@@ -88,52 +93,138 @@ func (c *attentive) Do(req *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
-// answersSoon says that a request is on its way at once, and is answered when it is there: not the completion of many parts, nor
-// a copy of many bytes.
+// answersSoon says that a service need not search, compute, move or delete anything to answer, so that who is silent is not at work.
+// What costs money when it is done twice is not among it. Some servers of S3 read an object for its hash before they say what it is, take
+// minutes for a page of a list, or fetch what is on a tape.
 func answersSoon(operation string, req *http.Request) bool {
-	return req.ContentLength >= 0 && req.ContentLength <= smallBody && !strings.HasPrefix(operation, "Complete") && !strings.Contains(operation, "Copy")
+	switch operation {
+	case "CreateMultipartUpload", "InitiateMultipartUpload":
+		return true
+	case "ListObjectsV2": // as a knock at the door
+		return req.URL.Query().Get("max-keys") == "1"
+	}
+	return strings.HasPrefix(operation, "Describe") || strings.HasPrefix(operation, "GetVault") || strings.HasPrefix(operation, "GetBucket")
 }
 
-// wait is one waiting for bytes. It is not for several goroutines at once.
+// limit is the time in which an answer must begin.
+type limit struct {
+	d    time.Duration
+	late func()
+
+	mu     sync.Mutex
+	timer  *time.Timer
+	passed bool
+	over   bool
+}
+
+// begin begins the time, anew if need be: a request may be sent again on another connection.
+func (l *limit) begin() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.over:
+	case l.timer == nil:
+		l.timer = time.AfterFunc(l.d, l.pass)
+	default:
+		l.timer.Reset(l.d)
+	}
+}
+
+func (l *limit) pass() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.over {
+		l.over, l.passed = true, true
+		l.late()
+	}
+}
+
+// end says whether the time has passed. What is sent later does not begin it.
+func (l *limit) end() (passed bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over = true; l.timer != nil {
+		l.timer.Stop()
+	}
+	return l.passed
+}
+
+// wait is one waiting for what others do.
 type wait struct {
-	c     *attentive
-	text  string
+	c    *attentive
+	text string
+
+	mu    sync.Mutex
 	timer *time.Timer
-	since atomic.Int64 // ns since the client began; below 0: nobody waits
+	since time.Duration // since the client began; below 0: nobody waits
+	over  bool
 }
 
-func (c *attentive) watch(text string) *wait {
-	w := &wait{c: c, text: text}
-	w.since.Store(-1)
-	w.timer = time.AfterFunc(c.after, w.look)
-	w.timer.Stop()
-	return w
-}
+func (c *attentive) watch(text string) *wait { return &wait{c: c, text: text, since: -1} }
 
 func (w *wait) start() {
-	w.since.Store(int64(time.Since(w.c.began)))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.over {
+		return
+	}
+	w.since = time.Since(w.c.began)
+	if w.timer == nil {
+		w.timer = time.AfterFunc(w.c.after, w.look)
+		return
+	}
 	w.timer.Reset(w.c.after)
 }
 
 func (w *wait) stop() {
-	w.since.Store(-1)
-	w.timer.Stop()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.since = -1; w.timer != nil {
+		w.timer.Stop()
+	}
+}
+
+// end stops for good, whoever starts still.
+func (w *wait) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.over, w.since = true, -1; w.timer != nil {
+		w.timer.Stop()
+	}
 }
 
 // look tells of a silence, once however many wait, or looks again when it would be one.
 func (w *wait) look() {
-	since := w.since.Load()
-	if since < 0 {
-		return
-	}
-	silent := time.Since(w.c.began) - time.Duration(max(since, w.c.moves.last.Load()))
-	if silent < w.c.after {
-		w.timer.Reset(w.c.after - silent)
-		return
-	}
-	if w.c.moves.told.CompareAndSwap(false, true) {
+	if silent := w.silent(); silent > 0 && w.c.moves.told.CompareAndSwap(false, true) {
 		w.c.notice(fmt.Sprintf("%s for %s", w.text, silent.Round(time.Second)))
 	}
+}
+
+// silent is how long nothing has moved while somebody waited; 0: not long enough to be told.
+func (w *wait) silent() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.since < 0 {
+		return 0
+	}
+	silent := time.Since(w.c.began) - max(w.since, time.Duration(w.c.moves.last.Load()))
+	if silent < w.c.after {
+		w.timer.Reset(w.c.after - silent)
+		return 0
+	}
+	return silent
+}
+
+// sentBody is what is sent. Where it is slow itself, because of a limit of the rate or of a disk, nobody waits for the server.
+type sentBody struct {
+	io.ReadCloser
+	w *wait
+}
+
+func (b *sentBody) Read(p []byte) (int, error) {
+	b.w.stop()
+	defer b.w.start()
+	return b.ReadCloser.Read(p)
 }
 
 // watchedBody watches what is read of an answer, not the time in which nobody reads.
