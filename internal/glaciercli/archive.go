@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -281,48 +280,6 @@ func archiveMultiDelete(ctx context.Context, s *session) error {
 	return nil
 }
 
-// writable opens a file that is no regular one, to be written to as it is: a pipe, a terminal. nil: it is
-// a regular file, or not there.
-func writable(file string) (*os.File, error) {
-	info, err := os.Stat(file)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil
-	case err != nil:
-		return nil, err
-	case info.IsDir():
-		return nil, failure.Errorf(failure.Usage, "%s is a directory", repr(file))
-	case info.Mode().IsRegular():
-		return nil, nil
-	}
-	return os.OpenFile(file, os.O_WRONLY, 0)
-}
-
-// maxLinks is how many symbolic links one name leads through at most, as for the kernel (path_resolution(7)).
-const maxLinks = 40
-
-// throughLinks is the file that a name stands for, which need not be there: what is renamed to the name itself would take the
-// place of a symbolic link, and not of what it leads to.
-func throughLinks(name string) (string, error) {
-	at := name
-	for range maxLinks {
-		target, err := os.Readlink(at)
-		if err != nil { // no link, or not there, or not to be read: whoever writes to it finds out
-			return at, nil
-		}
-		if !filepath.IsAbs(target) {
-			// The directory as it is: links and .. in it mean what the kernel makes of them, not what the text looks like.
-			dir, _ := filepath.Split(at)
-			if dir, err = filepath.EvalSymlinks(cmp.Or(dir, ".")); err != nil {
-				return "", err
-			}
-			target = dir + string(filepath.Separator) + target
-		}
-		at = target
-	}
-	return "", &fs.PathError{Op: "open", Path: name, Err: syscall.ELOOP}
-}
-
 // archiveRetrieve gets archives back.
 func archiveRetrieve(ctx context.Context, s *session) error {
 	refs := s.args.args[1:]
@@ -342,30 +299,29 @@ func archiveRetrieve(ctx context.Context, s *session) error {
 			return err
 		}
 		t := plain.Target{Archive: r, Replace: true, File: out}
-		switch {
-		case out == "-":
+		if out == "-" {
 			t.File, t.Out = "", s.env.Stdout
-		case given:
-			f, err := writable(out)
-			if err != nil {
+		} else {
+			if !given {
+				t.File = filepath.Base(ref)
+			}
+			if t.Out, err = s.writable(t.File); err != nil {
 				return err
 			}
-			if f != nil {
+			if f, ok := t.Out.(*openFile); ok {
 				defer f.Close() // what was not written was told of by Write
-				t.Out = f
 			}
-		default:
-			t.File = filepath.Base(ref)
 		}
-		if t.File != "" {
+		if t.File != "" && t.Out == nil {
 			if t.File, err = throughLinks(t.File); err != nil {
 				return err
 			}
+			one := oneName(t.File)
+			if taken[one] != "" {
+				return fmt.Errorf("archives %s and %s would both be written to %s: retrieve them one by one, with -o", repr(taken[one]), repr(ref), repr(t.File))
+			}
+			taken[one] = ref
 		}
-		if t.File != "" && taken[t.File] != "" {
-			return fmt.Errorf("archives %s and %s would both be written to %s: retrieve them one by one, with -o", repr(taken[t.File]), repr(ref), repr(t.File))
-		}
-		taken[t.File] = ref
 		targets = append(targets, t)
 	}
 	return v.retrieve(ctx, refs, targets)
