@@ -71,14 +71,16 @@ func (r *run) sameFile(ctx context.Context, c Candidate, old catalog.Item) (bool
 	if old.Bare && old.Compress != "none" {
 		// Only the archive's own hash is known.
 		p := itemstore.FilePiece(old, e.Size, open, r.o.Items.Wall, nil, r.o.Observe.Read)
-		same, err := r.sameArchive(ctx, p, old)
+		same, err := itemstore.SameArchive(ctx, r.o.Items, p, old)
 		if err != nil || !same {
 			return false, err
 		}
-		now.Plain, now.State = e.Size, state
-		if now.PlainHash, _, _, err = itemstore.HashFile(ctx, open, itemstore.HashBuffer(), r.o.Items.Wall, nil); err != nil {
+		h, _, _, err := itemstore.HashFile(ctx, open, itemstore.HashBuffer(), r.o.Items.Wall, nil)
+		if err != nil {
 			return false, err
 		}
+		now.Plain, now.PlainHash, now.State = e.Size, h, state
+		now.Mode, now.UID, now.GID, now.MTime = e.Mode, e.UID, e.GID, e.MTime
 		return true, r.learnt(ctx, now)
 	}
 	if old.Plain != e.Size {
@@ -94,15 +96,6 @@ func (r *run) sameFile(ctx context.Context, c Candidate, old catalog.Item) (bool
 	now.State = itemstore.FileState(&e, at)
 	now.Mode, now.UID, now.GID, now.MTime = e.Mode, e.UID, e.GID, e.MTime
 	return true, r.seen(ctx, now)
-}
-
-// sameArchive says whether an item would become the archive that it is: what is not encrypted always becomes the same bytes.
-func (r *run) sameArchive(ctx context.Context, p itemstore.Piece, old catalog.Item) (bool, error) {
-	if r.o.Items.Encrypt.Name() != "none" || r.o.Items.Compress.Name() != old.Compress {
-		return false, nil
-	}
-	h, err := itemstore.ArchiveHash(ctx, r.o.Items.Compress, r.o.Items.Encrypt, p)
-	return err == nil && h == old.Archive.TreeHash, err
 }
 
 func (r *run) measure(ctx context.Context, c Candidate, contents bool) (itemstore.Measure, error) {
@@ -159,7 +152,7 @@ func (r *run) sameBare(ctx context.Context, c Candidate, old catalog.Item) (bool
 	var m itemstore.Measure
 	counted := &counter{}
 	p := r.dirPiece(c, old, &m, counted)
-	same, err := r.sameArchive(ctx, p, old)
+	same, err := itemstore.SameArchive(ctx, r.o.Items, p, old)
 	if err != nil || !same || len(m.Faults) > 0 {
 		return false, err
 	}

@@ -200,6 +200,16 @@ func ArchiveHash(ctx context.Context, c codec.Compressor, e codec.Encryptor, p P
 	return sum.Sum(), err
 }
 
+// SameArchive says whether a piece would become the archive that an item is, by the archive's tree hash: what is not encrypted always
+// becomes the same bytes, under the same codec and level.
+func SameArchive(ctx context.Context, o Options, p Piece, old catalog.Item) (bool, error) {
+	if o.Encrypt.Name() != codecNone || o.Compress.Name() != old.Compress {
+		return false, nil
+	}
+	h, err := ArchiveHash(ctx, o.Compress, o.Encrypt, p)
+	return err == nil && h == old.Archive.TreeHash, err
+}
+
 // PlainHash is the tree hash of a piece's bytes.
 func PlainHash(ctx context.Context, p Piece) (treehash.Hash, error) {
 	sum := treehash.New()

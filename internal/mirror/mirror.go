@@ -105,12 +105,13 @@ type Result struct {
 }
 
 type run struct {
-	o    Options
-	s    *itemstore.Session // nil: nothing is done
-	dir  *itemstore.Dir
-	mu   sync.Mutex
-	res  Result
-	seen []catalog.Item
+	o      Options
+	s      *itemstore.Session // nil: nothing is done
+	dir    *itemstore.Dir
+	mu     sync.Mutex
+	res    Result
+	seen   []catalog.Item // unchanged, under other metadata
+	learnt []catalog.Item // the same, of which the catalog knew the archive only
 
 	found  []catalog.Item // what the vault has and the catalog does not know; only where nothing is done
 	gone   []catalog.Item
@@ -375,10 +376,17 @@ func (r *run) read(ctx context.Context, rel string, buf []byte, old catalog.Item
 	r.mu.Lock()
 	r.res.Read++
 	r.mu.Unlock()
-	if h != old.PlainHash {
+	same, learn := h == old.PlainHash, old.Bare && old.Compress != "none"
+	if learn { // only the archive's own hash is known
+		if same, err = r.sameArchive(ctx, rel, old, c.Size); err != nil {
+			return err
+		}
+	}
+	if !same {
 		r.upload(c)
 		return nil
 	}
+	old.Plain, old.PlainHash = now.Size, h
 	old.State, old.Bare = itemstore.FileState(&now, at), false
 	old.Mode, old.UID, old.GID, old.MTime = now.Mode, now.UID, now.GID, now.MTime
 	if r.o.Names != nil {
@@ -387,8 +395,12 @@ func (r *run) read(ctx context.Context, rel string, buf []byte, old catalog.Item
 	old.Mounted = now.Dev != r.device
 	r.mu.Lock()
 	r.res.Unchanged++
-	r.seen = append(r.seen, old)
-	full := len(r.seen) >= 1000
+	if learn {
+		r.learnt = append(r.learnt, old)
+	} else {
+		r.seen = append(r.seen, old)
+	}
+	full := len(r.seen) >= pieceOfRows || len(r.learnt) >= pieceOfRows
 	r.mu.Unlock()
 	if full {
 		return r.remember(ctx, false)
@@ -396,20 +408,45 @@ func (r *run) read(ctx context.Context, rel string, buf []byte, old catalog.Item
 	return nil
 }
 
+// sameArchive says whether a file would become the archive that is stored of it.
+func (r *run) sameArchive(ctx context.Context, rel string, old catalog.Item, size int64) (bool, error) {
+	p := itemstore.FilePiece(old, size, r.dir.Opener(rel), r.o.Items.Wall, nil, nil)
+	same, err := itemstore.SameArchive(ctx, r.o.Items, p, old)
+	switch {
+	case ctx.Err() != nil:
+		return false, context.Cause(ctx)
+	case errors.Is(err, itemstore.ErrChanged), errors.Is(err, itemstore.ErrSource):
+		return false, nil // it is looked at again when it is stored
+	}
+	return same, err
+}
+
+// pieceOfRows is how many rows are written down at a time.
+const pieceOfRows = 1000
+
 // remember writes down what was found unchanged under other metadata.
 func (r *run) remember(ctx context.Context, all bool) error {
 	r.mu.Lock()
-	list := r.seen
-	if !all && len(list) < 1000 {
-		list = nil
-	} else {
-		r.seen = nil
+	take := func(list *[]catalog.Item) (taken []catalog.Item) {
+		if all || len(*list) >= pieceOfRows {
+			taken, *list = *list, nil
+		}
+		return taken
 	}
+	seen, learnt := take(&r.seen), take(&r.learnt)
 	r.mu.Unlock()
-	if len(list) == 0 || !r.o.Commit {
+	if !r.o.Commit {
 		return nil
 	}
-	return r.o.Items.Catalog.ItemsSeen(ctx, list)
+	if len(learnt) > 0 {
+		if err := r.o.Items.Catalog.PutItems(ctx, learnt); err != nil {
+			return err
+		}
+	}
+	if len(seen) == 0 {
+		return nil
+	}
+	return r.o.Items.Catalog.ItemsSeen(ctx, seen)
 }
 
 func (r *run) upload(c Change) {
