@@ -105,7 +105,7 @@ func Restore(ctx context.Context, o RestoreOptions) (RestoreResult, error) {
 		return r.res, err
 	}
 	r.o.Observe.Planned(r.res.Items, r.res.Bytes)
-	if list, err = r.missing(ctx, list); err != nil || o.DryRun {
+	if list, err = r.missing(ctx, r.places(list)); err != nil || o.DryRun {
 		return r.res, err
 	}
 	if r.root, err = extract.Open(o.To, extract.Options{Overwrite: o.Overwrite, NumericOwner: o.Numeric, Warn: r.o.Observe.Warning}); err != nil {
