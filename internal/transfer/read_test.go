@@ -364,6 +364,56 @@ func TestReaderAtRefused(t *testing.T) {
 	}
 }
 
+// A block that a store withholds because its hash is wrong is read in parts, of which there are no hashes: what is around the damage
+// counts. Where nothing else tells of damage, nothing is handed out that the store knows to be wrong.
+func TestReaderAtWithheld(t *testing.T) {
+	t.Parallel()
+	data := noise(5, 3*mib+500)
+	for _, bad := range []int64{mib + 9, 3*mib + 200} {
+		m, v := archive(data)
+		m.flip = func(_ int, off int64) bool { return off == bad }
+		want := bytes.Clone(data)
+		var found []Damage
+		r := NewReaderAt(t.Context(), withholding{m}, v, []coldstore.Retrieval{{Archive: "a"}}, Options{Sleep: new(pauser).sleep}, func(d Damage) { found = append(found, d) })
+		got := make([]byte, len(data))
+		if n, err := r.ReadAt(got, 0); n != len(got) || err != nil && err != io.EOF {
+			t.Fatalf("%d bytes, %v", n, err)
+		}
+		if got[bad] == want[bad] {
+			t.Error("the damage is not there")
+		}
+		if got[bad] = want[bad]; !bytes.Equal(got, want) {
+			t.Error("what is around the damage is wrong")
+		}
+		start := bad / mib * mib
+		if len(found) != 1 || found[0] != (Damage{Archive: "a", Offset: start, Size: min(mib, int64(len(data))-start)}) {
+			t.Errorf("%+v", found)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+
+		v.Leaves = nil
+		r = NewReaderAt(t.Context(), withholding{m}, v, []coldstore.Retrieval{{Archive: "a"}}, Options{Sleep: new(pauser).sleep}, func(Damage) { t.Error("nobody can know where it is") })
+		if _, err := r.ReadAt(got[:300], start+5); !errors.Is(err, coldstore.ErrIntegrity) {
+			t.Errorf("without hashes: %v", err)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// withholding is refusing where requests are of whole leaves.
+type withholding struct{ *memStore }
+
+func (s withholding) OpenRetrieved(ctx context.Context, r coldstore.Retrieval, off, size int64) (io.ReadCloser, error) {
+	if end := off + size; off%mib == 0 && (end%mib == 0 || end == int64(len(s.archives["a"]))) {
+		return refusing(s).OpenRetrieved(ctx, r, off, size)
+	}
+	return s.memStore.OpenRetrieved(ctx, r, off, size)
+}
+
 // refusing holds what comes of each request against the archive, and refuses the last bytes where it is not the same.
 type refusing struct{ *memStore }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"syscall"
 
 	"github.com/firn-backup/firn/internal/coldstore"
 	"github.com/firn-backup/firn/internal/manifest"
@@ -351,6 +352,9 @@ func (r *ReaderAt) load(id blockID) error {
 		c := newCursor(r.s, r.rs[id.r], start, end, r.o)
 		err = r.readBlock(b, c)
 		c.close()
+		if errors.Is(err, coldstore.ErrIntegrity) && !errors.As(err, new(syscall.Errno)) && r.judged(b) {
+			err = r.readHalves(b, err)
+		}
 		if err != nil {
 			r.giveBack(b.data)
 			return err
@@ -389,12 +393,34 @@ func (r *ReaderAt) readBlock(b *block, c *cursor) error {
 	return nil
 }
 
+// readHalves reads a block that the store withholds because it is not what was stored: of a part of a leaf no store has a hash. What
+// is around the damage is worth having, and the manifest's hash tells that there is some. why is what is wrong with the block.
+func (r *ReaderAt) readHalves(b *block, why error) error {
+	half := len(b.data) / 2
+	if half == 0 {
+		return why
+	}
+	from := b.off
+	for _, data := range [][]byte{b.data[:half], b.data[half:]} {
+		c := newCursor(r.s, r.rs[b.r], from, from+int64(len(data)), r.o)
+		err := r.readBlock(&block{data: data}, c)
+		c.close()
+		if err != nil {
+			return err
+		}
+		from += int64(len(data))
+	}
+	return nil
+}
+
+// judged says that the manifest gives a block's hash.
+func (r *ReaderAt) judged(b *block) bool {
+	return b.leaf < int64(len(r.v.Leaves)) && r.wholeLeaf(b.leaf, b.off, b.off+int64(len(b.data)))
+}
+
 // right says that a block has the hash that the manifest gives, if it gives one.
 func (r *ReaderAt) right(b *block) bool {
-	if b.leaf >= int64(len(r.v.Leaves)) || !r.wholeLeaf(b.leaf, b.off, b.off+int64(len(b.data))) {
-		return true
-	}
-	return treehash.Sum(b.data) == r.v.Leaves[b.leaf]
+	return !r.judged(b) || treehash.Sum(b.data) == r.v.Leaves[b.leaf]
 }
 
 // connect returns a cursor that stands at start of block id: the open one, if it does.
