@@ -20,6 +20,8 @@ import (
 func (s *session) writable(file string) (io.Writer, error) {
 	info, err := os.Stat(file)
 	switch {
+	case file == "":
+		return nil, failure.Errorf(failure.Usage, "no file is named to write to")
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
 	case err != nil:
