@@ -18,6 +18,7 @@ import (
 	"github.com/firn-backup/firn/internal/adopted"
 	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/itemstore"
 	"github.com/firn-backup/firn/internal/snapshot"
 )
 
@@ -280,7 +281,6 @@ func (r *recorder) items(ctx context.Context, s *Set, mine catalog.Set) (added i
 		s.Items = nil
 	}
 	versions := map[string][]catalog.Item{}
-	most := 0
 	for _, i := range s.Items {
 		if i.Stored.After(r.now) {
 			// A clock was wrong, or a zone is another. What is known by its date only would not be seen to change until that day.
@@ -291,50 +291,36 @@ func (r *recorder) items(ctx context.Context, s *Set, mine catalog.Set) (added i
 			i.Stored = r.now
 		}
 		if !has[i.Path] {
+			i.SetID, i.Vault = mine.ID, mine.Vault
+			if err := r.fill(ctx, &i); err != nil {
+				return 0, err
+			}
 			versions[i.Path] = append(versions[i.Path], i)
-			most = max(most, len(versions[i.Path]))
 		}
 	}
-	if most == 0 {
+	if len(versions) == 0 {
 		return 0, nil
 	}
-	at := make([]time.Time, most)
-	var list []catalog.Item
+	var lists [][]catalog.Item
 	for _, p := range slices.Sorted(maps.Keys(versions)) {
 		v := versions[p]
 		slices.SortStableFunc(v, func(a, b catalog.Item) int { return a.Stored.Compare(b.Stored) })
-		for k := range v {
-			i := &v[k]
-			n := most - len(v) + k
-			i.SetID, i.Vault, i.N = mine.ID, mine.Vault, uint64(n+1)
-			i.Listed = i.N // nothing has to be stored to tell of them: the program's own files do
-			if k+1 < len(v) {
-				i.Until = i.N + 1
-			}
-			if i.Stored.After(at[n]) {
-				at[n] = i.Stored
-			}
-			if err := r.fill(ctx, i); err != nil {
-				return 0, err
-			}
-			list = append(list, *i)
-		}
+		lists = append(lists, v)
 	}
-	for n := range at {
-		id, err := snapshot.NewID(cmp.Or(at[n], r.now), r.rand)
+	// Nothing has to be stored to tell of them: the program's own files do.
+	times := itemstore.History(0, lists)
+	list := slices.Concat(lists...)
+	made := make([]catalog.ItemRun, len(times))
+	for n, at := range times {
+		id, err := snapshot.NewID(cmp.Or(at, r.now), r.rand)
 		if err != nil {
 			return 0, err
 		}
-		run := catalog.ItemRun{SetID: mine.ID, N: uint64(n + 1), ID: id, Vault: mine.Vault, At: cmp.Or(at[n], r.now)}
-		for _, i := range list {
-			if i.N == run.N {
-				run.New++
-			}
-			if i.N <= run.N && (i.Until == 0 || i.Until > run.N) {
-				run.Items++
-				run.Bytes += i.Plain
-			}
-		}
+		made[n] = catalog.ItemRun{SetID: mine.ID, N: uint64(n + 1), ID: id, Vault: mine.Vault, At: cmp.Or(at, r.now)}
+	}
+	itemstore.Totals(made, list)
+	for _, run := range made {
+		run.Sent = 0 // not by Firn
 		if err := r.db.PutItemRun(ctx, run); err != nil {
 			return 0, err
 		}

@@ -229,12 +229,12 @@ func (r *recoverer) set(ctx context.Context, s *listedSet, indexes []listedIndex
 		return err
 	}
 	list := r.present(set, items)
-	top := r.merge(set, s, head.N, &list)
+	times := r.merge(set, s, head.N, &list)
 	slices.SortFunc(list, func(a, b catalog.Item) int {
 		return cmp.Or(snapshot.ComparePaths(a.Path, b.Path), cmp.Compare(a.N, b.N))
 	})
 	endOlder(list)
-	if err := r.record(ctx, set, read, list, top); err != nil {
+	if err := r.record(ctx, set, read, list, head.N, times); err != nil {
 		return err
 	}
 	r.res.Sets++
@@ -338,8 +338,8 @@ func (r *recoverer) present(set catalog.Set, items map[string]catalog.Item) []ca
 	return list
 }
 
-// merge adds archives that tell of themselves and are in no index: they are newer. It returns the number of the last run.
-func (r *recoverer) merge(set catalog.Set, s *listedSet, n uint64, list *[]catalog.Item) uint64 {
+// merge adds archives that tell of themselves and are in no index: they are newer than its run n. It returns the times of the runs after that.
+func (r *recoverer) merge(set catalog.Set, s *listedSet, n uint64, list *[]catalog.Item) []time.Time {
 	known := map[string]bool{}
 	current := map[string]int{}
 	for k, i := range *list {
@@ -348,58 +348,50 @@ func (r *recoverer) merge(set catalog.Set, s *listedSet, n uint64, list *[]catal
 			current[i.Path] = k
 		}
 	}
-	top := n
+	var lists [][]catalog.Item
 	for _, name := range slices.Sorted(maps.Keys(s.self)) {
 		all := slices.DeleteFunc(s.self[name], func(a coldstore.Archive) bool { return known[a.ID] })
-		for k, i := range itemstore.Recovered(set.ID, r.o.Vault, name, all, r.o.Now) {
-			i.N = n + uint64(k) + 1
-			i.Listed = i.N
-			if k+1 < len(all) {
-				i.Until = i.N + 1
-			}
-			if c, ok := current[name]; ok && k == 0 {
-				(*list)[c].Until = i.N
-			}
-			top = max(top, i.N)
-			*list = append(*list, i)
+		if items := itemstore.Recovered(set.ID, r.o.Vault, name, all, r.o.Now); len(items) > 0 {
+			lists = append(lists, items)
 		}
 	}
-	return top
+	times := itemstore.History(n, lists)
+	for _, items := range lists {
+		if c, ok := current[items[0].Path]; ok {
+			(*list)[c].Until = items[0].N
+		}
+		*list = append(*list, items...)
+	}
+	return times
 }
 
-// record writes it all down.
-func (r *recoverer) record(ctx context.Context, set catalog.Set, indexes []listedIndex, list []catalog.Item, top uint64) error {
+// record writes it all down. Runs after the number n have those times.
+func (r *recoverer) record(ctx context.Context, set catalog.Set, indexes []listedIndex, list []catalog.Item, n uint64, times []time.Time) error {
 	for part := range slices.Chunk(list, 2000) {
 		if err := r.o.Catalog.PutItems(ctx, part); err != nil {
 			return err
 		}
 	}
-	runs := map[uint64]*catalog.ItemRun{}
+	byN := map[uint64]*catalog.ItemRun{}
+	get := func(n uint64) *catalog.ItemRun {
+		if byN[n] == nil {
+			byN[n] = &catalog.ItemRun{SetID: set.ID, N: n, Vault: r.o.Vault}
+		}
+		return byN[n]
+	}
 	for _, i := range list {
-		for n := i.N; n <= top; n++ {
-			if runs[n] == nil {
-				runs[n] = &catalog.ItemRun{SetID: set.ID, N: n, Vault: r.o.Vault}
-			}
-			if n == i.N {
-				runs[n].New++
-				runs[n].Sent += i.Archive.Size
-				if i.Stored.After(runs[n].At) {
-					runs[n].At = i.Stored
-				}
-			}
-			if i.Until != 0 && i.Until <= n {
-				break
-			}
-			runs[n].Items++
-			runs[n].Bytes += i.Size()
+		if run := get(i.N); i.Stored.After(run.At) {
+			run.At = i.Stored
+		}
+		if i.Until != 0 {
+			get(i.Until) // it may have found things gone, and stored nothing
 		}
 	}
+	for k, at := range times {
+		get(n + uint64(k) + 1).At = at
+	}
 	for _, x := range indexes {
-		run := runs[x.d.N]
-		if run == nil {
-			run = &catalog.ItemRun{SetID: set.ID, N: x.d.N, Vault: r.o.Vault}
-			runs[x.d.N] = run
-		}
+		run := get(x.d.N)
 		run.ID, run.At = x.d.Snap, x.d.At
 		run.Index = catalog.ArchiveRef{Archive: x.ID, Size: x.Size, TreeHash: x.TreeHash}
 		run.IndexFrom = 1
@@ -407,17 +399,25 @@ func (r *recoverer) record(ctx context.Context, set catalog.Set, indexes []liste
 			run.IndexFrom = x.d.N
 		}
 	}
-	for _, n := range slices.Sorted(maps.Keys(runs)) {
-		run := runs[n]
+	var runs []catalog.ItemRun
+	var last time.Time
+	for _, n := range slices.Sorted(maps.Keys(byN)) {
+		run := byN[n]
+		if run.At.IsZero() { // nothing is left of what it stored
+			run.At = cmp.Or(last, r.o.Now())
+		}
+		last = run.At
+		runs = append(runs, *run)
+	}
+	itemstore.Totals(runs, list)
+	for k := range runs {
+		run := &runs[k]
 		if run.ID == "" {
 			id, err := snapshot.NewID(r.o.Now(), r.o.Rand)
 			if err != nil {
 				return err
 			}
 			run.ID = id
-		}
-		if run.At.IsZero() {
-			run.At = r.o.Now()
 		}
 		if err := r.o.Catalog.PutItemRun(ctx, *run); err != nil {
 			return err

@@ -158,12 +158,8 @@ func eachKnown(ctx context.Context, o Options, fn func(coldstore.Archive) error)
 	return nil
 }
 
-// versions are what was found, as runs of the set: the newest version of each name in the last of them.
+// versions are what was found, as runs of the set that may have stored it.
 func (o *Options) versions(ctx context.Context, byName map[string][]found) (f Found, err error) {
-	most := 0
-	for _, list := range byName {
-		most = max(most, len(list))
-	}
 	var runs []catalog.ItemRun
 	if o.Catalog != nil {
 		if runs, err = o.Catalog.ItemRuns(ctx, o.Set.ID); err != nil {
@@ -174,37 +170,23 @@ func (o *Options) versions(ctx context.Context, byName map[string][]found) (f Fo
 	if len(runs) > 0 {
 		first = runs[len(runs)-1].N
 	}
+	var lists [][]catalog.Item
 	for _, name := range slices.SortedFunc(maps.Keys(byName), snapshot.ComparePaths) {
 		list := byName[name]
-		slices.SortStableFunc(list, older)
-		for k, one := range list {
-			i := o.recovered(name, one)
-			i.N = first + uint64(most-len(list)+k+1)
-			if k+1 < len(list) {
-				i.Until = i.N + 1
-			}
-			i.Listed = i.N
-			f.Items = append(f.Items, i)
+		slices.SortStableFunc(list, order(list))
+		var items []catalog.Item
+		for _, one := range list {
+			items = append(items, o.recovered(name, one))
 		}
+		lists = append(lists, items)
 	}
-	for n := first + 1; n <= first+uint64(most); n++ {
-		id, err := snapshot.NewID(o.Now(), o.Rand)
-		if err != nil {
-			return f, err
-		}
-		run := catalog.ItemRun{SetID: o.Set.ID, N: n, ID: id, Vault: o.Vault, At: o.Now()}
-		for _, i := range f.Items {
-			if i.N == n {
-				run.New++
-				run.Sent += i.Archive.Size
-			}
-			if i.N <= n && (i.Until == 0 || i.Until > n) {
-				run.Items++
-				run.Bytes += i.Size()
-			}
-		}
-		f.runs = append(f.runs, run)
+	if f.runs, err = o.historyRuns(first, History(first, lists)); err != nil {
+		return f, err
 	}
+	for _, list := range lists {
+		f.Items = append(f.Items, list...)
+	}
+	Totals(f.runs, f.Items)
 	return f, nil
 }
 
@@ -241,7 +223,7 @@ func Recovered(setID, vault, name string, archives []coldstore.Archive, now func
 			list = append(list, found{a, mtime, m})
 		}
 	}
-	slices.SortStableFunc(list, older)
+	slices.SortStableFunc(list, order(list))
 	var items []catalog.Item
 	for _, f := range list {
 		items = append(items, o.recovered(name, f))
@@ -249,6 +231,15 @@ func Recovered(setID, vault, name string, archives []coldstore.Archive, now func
 	return items
 }
 
-func older(a, b found) int {
-	return cmp.Or(a.mtime.Compare(b.mtime), a.Created.Compare(b.Created), strings.Compare(a.ID, b.ID))
+// order is that of the versions of one name. Firn stores what is there, whatever its time, so that what was stored last is current; of mt-aws-glacier's
+// own the one with the newest time of the file is, as there.
+func order(list []found) func(a, b found) int {
+	if slices.ContainsFunc(list, func(f found) bool { return f.mark.SetID != "" }) {
+		return func(a, b found) int {
+			return cmp.Or(a.Created.Compare(b.Created), a.mtime.Compare(b.mtime), strings.Compare(a.ID, b.ID))
+		}
+	}
+	return func(a, b found) int {
+		return cmp.Or(a.mtime.Compare(b.mtime), a.Created.Compare(b.Created), strings.Compare(a.ID, b.ID))
+	}
 }
