@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/firn-backup/firn/internal/source/sourcetest"
+	"github.com/firn-backup/firn/test/loopback"
 )
 
 // service is the real server of vaults, with a clock that tests move.
@@ -34,7 +34,7 @@ type service struct {
 // newService starts a server whose jobs take as long as the service's do.
 func newService(t *testing.T, m *machine, args ...string) *service {
 	t.Helper()
-	s := &service{t: t, m: m, args: args, root: m.path("server"), clock: m.path("clock"), log: m.path("access.log"), listen: "127.0.0.1:0"}
+	s := &service{t: t, m: m, args: args, root: m.path("server"), clock: m.path("clock"), log: m.path("access.log"), listen: loopback.Host() + ":0"}
 	m.env = append(m.env, "AWS_ACCESS_KEY_ID=AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY=test", "AWS_EC2_METADATA_DISABLED=true")
 	s.set(time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC))
 	s.start()
@@ -55,7 +55,7 @@ func (s *service) start() {
 	must(s.t, err)
 	u, err := url.Parse(strings.TrimSpace(line))
 	must(s.t, err)
-	s.listen = u.Host // and on the same port when it is started again
+	s.listen = u.Host // and on the same port when it is started again, which nobody takes meanwhile
 }
 
 // kill ends the server as a power failure does.
@@ -282,14 +282,10 @@ func TestGlacierMemory(t *testing.T) {
 // What does not answer is not waited for without end.
 func TestGlacierNobodyThere(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	addr := l.Addr().String()
-	must(t, l.Close())
 	m := newMachine(t, t.TempDir())
 	m.env = append(m.env, "AWS_ACCESS_KEY_ID=AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY=test", "AWS_EC2_METADATA_DISABLED=true")
 	noiseFile(t, m.path("src/a"), 1, 10)
-	r := m.exits(1, "backup", "src", "--vault", "glacier://us-east-1/none?endpoint=http://"+addr)
+	r := m.exits(1, "backup", "src", "--vault", "glacier://us-east-1/none?endpoint=http://"+loopback.Nobody())
 	if !strings.Contains(r.stderr, "refused") {
 		t.Errorf("%s", r.stderr)
 	}

@@ -22,6 +22,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/firn-backup/firn/test/loopback"
 )
 
 // Region is where all servers say they are, and where buckets are made unless another is named.
@@ -32,7 +34,7 @@ var ErrMissing = errors.New("not installed")
 
 // A Server is one running server.
 type Server struct {
-	URL       string // http://127.0.0.1:PORT
+	URL       string // http://ADDRESS:PORT, on loopback
 	AccessKey string
 	SecretKey string
 	Root      string // of versitygw: the directory with a directory for each bucket; else empty
@@ -51,7 +53,7 @@ exec 3<&-
 wait $pid`
 
 // waitFor is how long a server has to come up, on a machine that is busy.
-const waitFor = 30 * time.Second
+const waitFor = 3 * time.Minute
 
 // Moto starts moto's server, or returns ErrMissing. The restores of its buckets are ready at once; SetRestorePolls changes that.
 func Moto(ctx context.Context) (*Server, error) {
@@ -76,24 +78,19 @@ func Versity(ctx context.Context, root string) (*Server, error) {
 			return nil, err
 		}
 	}
-	// It does not tell which port it got when it is asked for any; another process may be faster.
-	for try := 0; ; try++ {
-		addr, err := freeAddress()
-		if err != nil {
-			return nil, err
-		}
-		s := &Server{URL: "http://" + addr, AccessKey: "versity", SecretKey: "versity-secret", Root: root}
-		env := []string{"ROOT_ACCESS_KEY=" + s.AccessKey, "ROOT_SECRET_KEY=" + s.SecretKey}
-		err = s.start(ctx, regexp.MustCompile(`IAM service`), env, program,
-			"--quiet", "--port", addr, "--region", Region, "posix", "--versioning-dir", root+".versions", root)
-		if err == nil || try == 3 || ctx.Err() != nil {
-			return s, err
-		}
+	// It does not tell which port it got when it is asked for any: it has an address of its own instead.
+	addr, err := freeAddress()
+	if err != nil {
+		return nil, err
 	}
+	s := &Server{URL: "http://" + addr, AccessKey: "versity", SecretKey: "versity-secret", Root: root}
+	env := []string{"ROOT_ACCESS_KEY=" + s.AccessKey, "ROOT_SECRET_KEY=" + s.SecretKey}
+	return s, s.start(ctx, regexp.MustCompile(`IAM service`), env, program,
+		"--quiet", "--port", addr, "--region", Region, "posix", "--versioning-dir", root+".versions", root)
 }
 
 func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", loopback.Host()+":0")
 	if err != nil {
 		return "", err
 	}

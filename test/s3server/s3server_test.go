@@ -140,9 +140,9 @@ func TestEndsWithStarter(t *testing.T) {
 	if _, err := s.Bucket(t.Context()); err != nil {
 		t.Error(err)
 	}
-	port := s.URL[strings.LastIndex(s.URL, ":"):]
+	address := strings.TrimPrefix(s.URL, "http://")
 	s.Stop()
-	out, _ := exec.Command("sh", "-c", "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -o '[v]ersitygw --quiet --port 127.0.0.1"+port+" '").Output()
+	out, _ := exec.Command("sh", "-c", "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -o '[v]ersitygw --quiet --port "+address+" '").Output()
 	if len(out) > 0 {
 		t.Errorf("still there: %s", out)
 	}

@@ -26,6 +26,7 @@ type childTask struct {
 	Path string
 	Rows int
 	Work catalogtest.Work
+	Last string // after this line it goes no further, and can be killed; empty: to the end
 }
 
 func TestMain(m *testing.M) {
@@ -40,7 +41,12 @@ func TestMain(m *testing.M) {
 }
 
 func child(text string) error {
-	task := childTask{Work: catalogtest.Work{Report: func(s string) { fmt.Println(s) }}}
+	var task childTask
+	task.Work.Report = func(s string) {
+		if fmt.Println(s); s == task.Last {
+			_, _ = io.Copy(io.Discard, os.Stdin) // until the parent is gone
+		}
+	}
 	if err := json.Unmarshal([]byte(text), &task); err != nil {
 		return err
 	}
@@ -63,6 +69,10 @@ func start(t *testing.T, task childTask) (*exec.Cmd, *bufio.Scanner) {
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
 	cmd.Env = append(os.Environ(), childEnv+"="+string(text))
 	cmd.Stderr = os.Stderr
+	if task.Last != "" {
+		_, err := cmd.StdinPipe()
+		must(t, err)
+	}
 	out, err := cmd.StdoutPipe()
 	must(t, err)
 	must(t, cmd.Start())
@@ -78,7 +88,7 @@ func TestProcesses(t *testing.T) {
 	for i := range 4 {
 		w := catalogtest.Work{Set: fmt.Sprint("set", i), Snapshots: 4, Files: 2000, Volumes: 8}
 		works = append(works, w)
-		cmd, out := start(t, childTask{path, 100, w})
+		cmd, out := start(t, childTask{Path: path, Rows: 100, Work: w})
 		wg.Go(func() {
 			for out.Scan() {
 			}
@@ -104,7 +114,7 @@ func TestKill(t *testing.T) {
 	var stored uint64
 	volume := 0
 	for round := 0; stored < w.Snapshots; round++ {
-		cmd, out := start(t, childTask{path, 300, w})
+		cmd, out := start(t, childTask{Path: path, Rows: 300, Work: w})
 		lines := rand.IntN(12)
 		stopped := round%2 == 0
 		for out.Scan() {
@@ -122,6 +132,9 @@ func TestKill(t *testing.T) {
 		if err != nil && !strings.Contains(err.Error(), "killed") {
 			t.Fatal(err)
 		}
+		if err == nil { // it came to its end; the one before may have been killed between storing the last and saying so
+			stored, volume = w.Snapshots, 0
+		}
 		d, err := sqlite.Open(t.Context(), path, sqlite.Options{})
 		must(t, err)
 		must(t, w.Check(t.Context(), d, stored, volume))
@@ -136,7 +149,7 @@ func hear(t *testing.T, line string, stored *uint64, volume *int) {
 	if _, err := fmt.Sscanf(line, "stored %d", &n); err == nil {
 		*stored, *volume = n, 0
 	} else if _, err := fmt.Sscanf(line, "volume %d %d", &n, &v); err == nil {
-		*volume = v
+		*stored, *volume = n-1, v
 	} else {
 		t.Fatalf("child says %q", line)
 	}
@@ -159,14 +172,18 @@ func checkCopy(t *testing.T, cmd *exec.Cmd, dir string, w catalogtest.Work, stor
 	must(t, d.Close())
 }
 
-// waitStopped waits until the process is stopped, as /proc tells.
+// waitStopped waits until all threads of the process are stopped, as /proc tells: one may still be in a system call.
 func waitStopped(t *testing.T, pid int) {
 	t.Helper()
-	for {
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	for moving := true; moving; {
+		moving = false
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
 		must(t, err)
-		if _, after, _ := strings.Cut(string(b), ") "); after[0] == 'T' || after[0] == 'Z' {
-			return
+		for _, name := range threads {
+			b, err := os.ReadFile(name) // one that has ended does not move
+			if _, after, _ := strings.Cut(string(b), ") "); err == nil && after[0] != 'T' && after[0] != 'Z' && after[0] != 'X' {
+				moving = true
+			}
 		}
 	}
 }
@@ -192,8 +209,9 @@ func TestTornLog(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	w := catalogtest.Work{Set: "A", Snapshots: 2, Files: 1000, Volumes: 4}
-	cmd, out := start(t, childTask{filepath.Join(dir, "catalog.db"), 100, w})
-	for out.Scan() && out.Text() != "volume 2 3" {
+	task := childTask{Path: filepath.Join(dir, "catalog.db"), Rows: 100, Work: w, Last: "volume 2 3"}
+	cmd, out := start(t, task) // one that ended would take its log with it
+	for out.Scan() && out.Text() != task.Last {
 	}
 	must(t, cmd.Process.Kill())
 	for out.Scan() {

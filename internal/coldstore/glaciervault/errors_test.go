@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -23,6 +22,7 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/firn-backup/firn/internal/coldstore"
+	"github.com/firn-backup/firn/test/loopback"
 	"github.com/firn-backup/firn/treehash"
 )
 
@@ -202,13 +202,7 @@ func TestCompletionInDoubt(t *testing.T) {
 	}
 	s, _ := fake(t, hangUp)
 	s.uploads.Put("u", coldstore.Upload{ID: "u", PartSize: mib})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	_ = l.Close() // nobody listens there now
-	nobody, err := newStore(t.Context(), "glacier://eu-west-1/v?endpoint=http://"+addr, Options{}, static(nil))
+	nobody, err := newStore(t.Context(), "glacier://eu-west-1/v?endpoint=http://"+loopback.Nobody(), Options{}, static(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
