@@ -89,10 +89,21 @@ func (r *run) open(ctx context.Context, a coldstore.Archive) (*manifest.Reader, 
 
 // codecsOf tells how a manifest is packed: its description does, or else the endings of its name.
 func codecsOf(a coldstore.Archive) (compress, encrypt string, err error) {
-	if d, ok := manifest.ParseDescription(a.Description); ok && len(d.Codecs) == 2 {
-		return d.Codecs[0], d.Codecs[1], nil
-	}
 	compress, encrypt = "none", "none"
+	if d, ok := manifest.ParseDescription(a.Description); ok && len(d.Codecs) > 0 {
+		for _, c := range d.Codecs { // what does nothing is not among them
+			switch c {
+			case "none":
+			case "zstd", "gzip", "bzip2":
+				compress = c
+			case "age", "openpgp":
+				encrypt = c
+			default:
+				return "", "", refuse(Newer, "archive %s: how it is packed is not known: %s", a.ID, c)
+			}
+		}
+		return compress, encrypt, nil
+	}
 	_, ends, _ := strings.Cut(a.ID[strings.LastIndexByte(a.ID, '/')+1:], ".jsonl")
 	for end := range strings.SplitSeq(strings.TrimPrefix(ends, "."), ".") {
 		switch end {
