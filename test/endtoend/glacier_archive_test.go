@@ -18,7 +18,8 @@ func TestGlacierArchiveKill9(t *testing.T) {
 	m := newMachine(t, memory(t))
 	s := newService(t, m, "--inject", "*:500:0.03", "--inject", "UploadMultipartPart:drop:0.03", "--inject", "CompleteMultipartUpload:lose:0.5")
 	noiseFile(t, m.path("f.iso"), 5, 40<<20)
-	v := s.vault("files")
+	g := newGate(t, s)
+	v := "glacier://us-east-1/files?endpoint=http://" + g.host
 	m.must("vault", "create", v)
 	r := rand.New(rand.NewPCG(uint64(os.Getpid()), 3))
 	t.Logf("seed: %d", os.Getpid())
@@ -28,37 +29,30 @@ func TestGlacierArchiveKill9(t *testing.T) {
 		if tries > 60 {
 			t.Fatal("no end")
 		}
-		before := s.requests("UploadMultipartPart")
 		cmd := m.command(context.Background(), args...)
 		var errs strings.Builder
 		cmd.Stderr = &errs
-		must(t, cmd.Start())
-		done := make(chan error, 1)
-		go func() { done <- cmd.Wait() }()
-		var err error
-		ended := false
-		for want := before + 1 + r.IntN(8); kills < 8 && !ended && s.requests("UploadMultipartPart") < want; {
-			select {
-			case err = <-done:
-				ended = true
-			default:
+		left, arrives := 1+r.IntN(5), r.IntN(2) == 0
+		if kills == 8 {
+			left = 0 // never
+		}
+		g.start(t, cmd, func() bool {
+			if left--; left == 0 {
+				_ = cmd.Process.Kill()
+				return arrives
 			}
-		}
-		if !ended && kills < 8 {
-			_ = cmd.Process.Kill() // it may have ended
-			if kills++; kills%3 == 0 {
-				s.kill()
-				s.start()
-			}
-		}
-		if !ended {
-			err = <-done
-		}
+			return true
+		})
+		err := cmd.Wait()
 		if err == nil {
 			break
 		}
 		if !strings.Contains(err.Error(), "killed") {
 			t.Fatalf("%v\n%s", err, errs.String())
+		}
+		if kills++; kills%3 == 0 {
+			s.kill()
+			s.start()
 		}
 	}
 	if kills < 4 {
@@ -196,23 +190,26 @@ func TestGlacierLargeParts(t *testing.T) {
 	m := newMachine(t, memory(t))
 	s := newService(t, m)
 	noiseFile(t, m.path("f"), 1, 600<<20)
-	v := s.vault("large")
+	g := newGate(t, s)
+	v := "glacier://us-east-1/large?endpoint=http://" + g.host
 	m.must("vault", "create", v)
 	args := []string{"archive", "upload", v, "f", "--part-size", "256MiB"}
 	cmd := m.command(t.Context(), args...)
-	must(t, cmd.Start())
+	parts := 0
+	g.start(t, cmd, func() bool { parts++; return parts == 1 }) // one arrives, and the others never
 	for s.requests("UploadMultipartPart") < 1 {
 	}
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait() // it was killed
-	r := m.must(args...)
-	if r.peak > 160<<20 || !strings.Contains(r.stderr, "going on with an interrupted upload") {
-		t.Errorf("peak memory %d MiB\n%s", r.peak>>20, r.stderr)
+	g.open()
+	r, peak := m.weighed(args...)
+	if peak > 160<<20 || !strings.Contains(r.stderr, "going on with an interrupted upload") {
+		t.Errorf("peak memory %d MiB\n%s", peak>>20, r.stderr)
 	}
 	m.exits(75, "archive", "retrieve", v, "f", "-o", "back")
 	s.pass(6 * time.Hour)
-	if r := m.must("archive", "retrieve", v, "f", "-o", "back"); r.peak > 160<<20 {
-		t.Errorf("retrieving took %d MiB", r.peak>>20)
+	if _, peak := m.weighed("archive", "retrieve", v, "f", "-o", "back"); peak > 160<<20 {
+		t.Errorf("retrieving took %d MiB", peak>>20)
 	}
 	m.shell("cmp f back")
 }

@@ -1,7 +1,6 @@
 package endtoend_test
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -77,11 +76,9 @@ func killAfter(t *testing.T, m *machine, lines int, r *rand.Rand) bool {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	cmd := m.command(ctx, m.backup...)
-	out, err := cmd.StdoutPipe()
-	must(t, err)
 	var errs strings.Builder
 	cmd.Stderr = &errs
-	must(t, cmd.Start())
+	out := startOneAhead(t, cmd)
 	seen, killed := 0, false
 	kill := func() {
 		for range r.IntN(2_000_000) { // somewhere on the way to the next volume
@@ -93,14 +90,14 @@ func killAfter(t *testing.T, m *machine, lines int, r *rand.Rand) bool {
 	if lines == 0 {
 		kill()
 	}
-	for s := bufio.NewScanner(out); s.Scan(); {
-		if strings.Contains(s.Text(), `"event":"archive"`) {
+	for out.Scan() {
+		if strings.Contains(out.Text(), `"event":"archive"`) {
 			if seen++; seen == lines {
 				kill()
 			}
 		}
 	}
-	err = cmd.Wait()
+	err := cmd.Wait()
 	if !killed && err != nil {
 		t.Fatalf("backup: %v\n%s", err, errs.String())
 	}

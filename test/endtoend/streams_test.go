@@ -1,7 +1,6 @@
 package endtoend_test
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -89,11 +88,9 @@ func (m *machine) killAtVolume(env string, args ...string) {
 	m.t.Helper()
 	cmd := m.command(m.t.Context(), append(args, "--json")...)
 	cmd.Env = append(cmd.Env, env)
-	out, err := cmd.StdoutPipe()
-	must(m.t, err)
-	must(m.t, cmd.Start())
-	for s := bufio.NewScanner(out); s.Scan(); {
-		if strings.Contains(s.Text(), `"event":"archive"`) {
+	out := startOneAhead(m.t, cmd) // it does not come to its end meanwhile
+	for out.Scan() {
+		if strings.Contains(out.Text(), `"event":"archive"`) {
 			must(m.t, cmd.Process.Kill())
 			break
 		}
