@@ -64,10 +64,10 @@ func (r *run) readAll(ctx context.Context) error {
 	return r.readItems(ctx, desk)
 }
 
-// there says whether an archive was in the listing.
+// there says whether an archive is to be asked for: it was in the listing, or is newer than that.
 func (r *run) there(archive string) bool {
 	e := r.expected[archive]
-	return e != nil && e.seen
+	return e != nil && (e.seen || e.unsure)
 }
 
 func (r *run) ask(ctx context.Context, desk *retrieval.Desk, s catalog.Snapshot) error {
@@ -91,10 +91,10 @@ func (r *run) readAdopted(ctx context.Context, desk *retrieval.Desk, s catalog.S
 	if err != nil {
 		return err
 	}
-	e := r.expected[v.Archive]
-	if e == nil || !e.seen {
+	if !r.there(v.Archive) {
 		return nil // reported
 	}
+	e := r.expected[v.Archive]
 	if v.Size == 0 {
 		v.Size = e.size
 	}

@@ -145,6 +145,7 @@ type expected struct {
 	size      int64
 	hash      [32]byte
 	seen      bool
+	unsure    bool // newer than the listing
 	needed    bool // else it may be there and need not: an upload under way
 }
 
@@ -275,6 +276,7 @@ func (r *run) list(ctx context.Context) error {
 			f.Kind, f.Reason = Different, retrieval.Reason(err)
 			e.seen, explained = true, true
 		} else if lag > 0 && e.made.Add(lag).After(asOf) {
+			e.unsure = true
 			f.Kind, f.Reason = Unsure, "the vault's listing is of "+asOf.UTC().Format(time.RFC3339)
 		}
 		r.found(f)

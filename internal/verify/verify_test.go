@@ -212,6 +212,14 @@ func TestOldListing(t *testing.T) {
 	if res.Found[verify.Unsure] != 2 {
 		t.Errorf("%v", res.Found)
 	}
+	// What is newer than the listing is read all the same: it is no damage that the listing does not tell of it.
+	o.Read = true
+	res, err = verify.Run(ctx, o)
+	w.Must(err)
+	if res.Found[verify.Unsure] != 2 || res.Found[verify.Damaged] != 0 || res.Files != 1 || res.Read == 0 {
+		t.Errorf("%+v", res)
+	}
+	o.Read = false
 	o.Lister = lagging{w.Vault, s.Made.Add(48 * time.Hour)}
 	if _, err = verify.Run(ctx, o); failure.KindOf(err) != failure.Damaged {
 		t.Error(err)
