@@ -218,7 +218,7 @@ func TestRawLenient(t *testing.T) {
 // A length that is too great is refused before the body comes, and a body that stands still is given up [19] [22].
 func TestRawBodies(t *testing.T) {
 	t.Parallel()
-	s := serve(t, func(o *glacierserver.Options) { o.Keys, o.BodyTimeout = nil, 200*time.Millisecond })
+	s := serve(t, func(o *glacierserver.Options) { o.Keys, o.BodyTimeout = nil, time.Second })
 	send := func(method, path, length, body string, header map[string]string) answer {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
 		if err != nil {

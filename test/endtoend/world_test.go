@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	// What the binary is made of: without it, results of these tests would be taken from go's cache
@@ -64,9 +65,13 @@ func newMachine(t *testing.T, home string) *machine {
 	return &machine{t: t, bin: bin, home: home}
 }
 
-// memory is a directory in memory where there is one, for what writes and syncs much.
+// memory is a directory in memory where there is one with room for all tests, for what writes and syncs much.
 func memory(t *testing.T) string {
 	t.Helper()
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs("/dev/shm", &fs); err != nil || fs.Bavail*uint64(fs.Bsize) < 8<<30 {
+		return t.TempDir()
+	}
 	dir, err := os.MkdirTemp("/dev/shm", "firn-test-")
 	if err != nil {
 		return t.TempDir()
