@@ -271,7 +271,7 @@ func hopkiwLog(file string, zone *time.Location) ([]hopkiwRow, error) {
 	}
 	defer f.Close() // it was only read
 	var list []hopkiwRow
-	path := ""
+	path, name := "", ""
 	s := bufio.NewScanner(f)
 	s.Buffer(make([]byte, 64<<10), maxConfig)
 	for s.Scan() {
@@ -280,7 +280,12 @@ func hopkiwLog(file string, zone *time.Location) ([]hopkiwRow, error) {
 			continue // of a traceback
 		}
 		if p, ok := strings.CutPrefix(message, "Starting backup for path "); ok {
-			path = p
+			path, name = p, ""
+			continue
+		}
+		// Sic. A directory's archive is called as its tar is.
+		if p, ok := strings.CutPrefix(message, "creating tar achive for "); ok && p == path {
+			name = strings.ReplaceAll(filepath.Base(p), " ", "_") + ".tar"
 			continue
 		}
 		if p, ok := strings.CutPrefix(message, "starting upload for "); ok && path == "" {
@@ -295,8 +300,8 @@ func hopkiwLog(file string, zone *time.Location) ([]hopkiwRow, error) {
 		if err != nil {
 			continue // it was one when the line was split
 		}
-		list = append(list, hopkiwRow{path: path, id: strings.TrimSpace(id), from: filepath.Base(file), at: at})
-		path = ""
+		list = append(list, hopkiwRow{path: path, name: name, id: strings.TrimSpace(id), from: filepath.Base(file), at: at})
+		path, name = "", ""
 	}
 	if err := s.Err(); err != nil {
 		return nil, fmt.Errorf("read %s: %w", file, err)

@@ -103,7 +103,7 @@ func TestReads(t *testing.T) {
 		}, notices: []string{"glacier.backups.sqlite3: /srv/lost has no archive id"}},
 		{tool: "hopkiw", files: []string{"glacier.'quoted'.sqlite3"}, want: []string{`glacier:///quoted?account= q1 name="/srv/q" desc="q" size=0 hash=false created=2021-03-19T23:00:00Z`}},
 		{tool: "hopkiw", files: []string{"glacier.released.sqlite3", "hopkiw.conf", "hopkiw.log"}, want: []string{
-			`glacier:///backups?account= log1 name="/srv/backups/dir 1" desc="" size=0 hash=false created=2021-03-20T01:03:06.456Z`}},
+			`glacier:///backups?account= log1 name="/srv/backups/dir 1" desc="dir_1.tar" size=0 hash=false created=2021-03-20T01:03:06.456Z`}},
 		{tool: "mt-aws-glacier", files: []string{"mt.journal", "mt.cfg"}, want: []string{
 			`glacier://eu-west-1/photos?account= m1 name="file/a" desc=` + mt2("file/a", 1351924178) + ` size=1234 hash=true created=2012-11-03T06:30:00Z`,
 			`glacier://eu-west-1/photos?account= m2 name="директория/файл" desc=` + mt2("директория/файл", 1352124178) + ` size=5 hash=true created=2012-11-03T06:30:01Z`,
