@@ -166,7 +166,7 @@ func TestGoVaults(t *testing.T) {
 		t.Errorf("%d pages of %v", pages, names)
 	}
 	in := &glacier.DescribeVaultInput{VaultName: aws.String("v07")}
-	if err := glacier.NewVaultExistsWaiter(c).Wait(ctx, in, time.Second); err != nil {
+	if err := glacier.NewVaultExistsWaiter(c).Wait(ctx, in, time.Minute); err != nil {
 		t.Error(err)
 	}
 	d := must[*glacier.DescribeVaultOutput](t)(c.DescribeVault(ctx, in))
@@ -174,7 +174,7 @@ func TestGoVaults(t *testing.T) {
 		t.Errorf("described %+v", d)
 	}
 	must[*glacier.DeleteVaultOutput](t)(c.DeleteVault(ctx, &glacier.DeleteVaultInput{VaultName: in.VaultName}))
-	if err := glacier.NewVaultNotExistsWaiter(c).Wait(ctx, in, time.Second); err != nil {
+	if err := glacier.NewVaultNotExistsWaiter(c).Wait(ctx, in, time.Minute); err != nil {
 		t.Error(err)
 	}
 	_, err := c.DescribeVault(ctx, in)
