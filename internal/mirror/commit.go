@@ -55,7 +55,7 @@ func (r *run) uploads(ctx context.Context) error {
 			break
 		}
 		group.Go(func() error {
-			i, err := r.s.PutFile(gctx, catalog.Item{Path: c.Path, ItemMore: catalog.ItemMore{Mounted: r.mounted(c.Path)}}, r.dir.Opener(c.Path), r.o.Names, r.o.Observe.Sending)
+			i, err := r.s.PutFile(gctx, catalog.Item{Path: c.Path, ItemMore: catalog.ItemMore{Mounted: c.mounted}}, r.dir.Opener(c.Path), r.o.Names, r.o.Observe.Sending)
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
@@ -81,7 +81,7 @@ func (r *run) uploads(ctx context.Context) error {
 	return errors.Join(group.Wait(), context.Cause(ctx))
 }
 
-// mounted says whether a file lies on another file system than the directory itself.
+// mounted says whether a file lies on another file system, or another mount of the same one, than the directory itself.
 func (r *run) mounted(p string) bool {
 	_, device := r.nearest(p)
 	return device != r.device

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/snapshot"
@@ -157,8 +159,8 @@ func (r *run) within(dirs map[string]Withheld, p string) (dir string, ok bool) {
 	}
 }
 
-// nearest is the innermost directory around p that is there, and its device.
-func (r *run) nearest(p string) (string, uint64) {
+// nearest is the innermost directory around p that is there, and where that is.
+func (r *run) nearest(p string) (string, place) {
 	for p != "" {
 		p = path.Dir(p)
 		if p == "." || p == "/" {
@@ -169,6 +171,19 @@ func (r *run) nearest(p string) (string, uint64) {
 		}
 	}
 	return "", r.device
+}
+
+// place is what a directory lies on: a device, and the mount, by which a directory of the same device that is mounted elsewhere is told from
+// the one that it hides. Systems that do not tell of mounts (Linux before 5.8) have the device only.
+type place struct{ device, mount uint64 }
+
+func placeOf(dir string, device uint64, flags int) place {
+	var st unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, dir, flags|unix.AT_NO_AUTOMOUNT, unix.STATX_MNT_ID, &st)
+	if err != nil || st.Mask&unix.STATX_MNT_ID == 0 {
+		return place{device: device}
+	}
+	return place{device, st.Mnt_id}
 }
 
 // ErrEmptied says that there is nothing where there was something.

@@ -64,6 +64,8 @@ type Change struct {
 	Archive string
 	// Due is when an archive may be deleted; zero: now. Then it is kept until a run after that.
 	Due time.Time
+
+	mounted bool // the file lies on another mount than the set's directory
 }
 
 // Observer is told what happens. Read, Stored and Problem come from several goroutines.
@@ -117,15 +119,15 @@ type run struct {
 	gone   []catalog.Item
 	blind  []string          // relative paths below which nothing is known
 	dirs   map[string]*tally // by relative path
-	bands  map[string]uint64 // device of directories that are there, by relative path
-	device uint64            // of Dir
+	bands  map[string]place  // of directories that are there, by relative path
+	device place             // of Dir
 }
 
 // Run compares the directory with what is stored of it, and with Commit stores what is new and changed and then deletes what was
 // replaced or is gone. What cannot be read, or is not believed to be gone, is failure.Partial. A directory that is missing, not mounted, or empty
 // though something is stored of it, is an error before anything is done.
 func Run(ctx context.Context, o Options) (Result, error) {
-	r := &run{o: o, dirs: map[string]*tally{}, bands: map[string]uint64{}}
+	r := &run{o: o, dirs: map[string]*tally{}, bands: map[string]place{}}
 	if o.Observe == nil {
 		r.o.Observe = silent{}
 	}
@@ -263,7 +265,7 @@ func (r *run) compare(ctx context.Context) error {
 	if err := unix.Stat(r.o.Dir, &st); err != nil {
 		return fmt.Errorf("%s: %w", r.o.Dir, err)
 	}
-	r.device = st.Dev
+	r.device = placeOf(r.o.Dir, st.Dev, 0)
 	next, stop := iter.Pull2(r.rows(ctx))
 	defer stop()
 	row, err, more := next()
@@ -290,7 +292,10 @@ func (r *run) compare(ctx context.Context) error {
 			}
 			switch e.Type {
 			case snapshot.Dir:
-				r.bands[rel] = e.Dev
+				r.bands[rel] = r.device
+				if rel != "" {
+					r.bands[rel] = placeOf("/"+e.Path, e.Dev, unix.AT_SYMLINK_NOFOLLOW)
+				}
 			case snapshot.File:
 				var old *catalog.Item
 				if more && row.Path == rel {
@@ -331,7 +336,7 @@ func (r *run) compare(ctx context.Context) error {
 func (r *run) file(ctx context.Context, group *errgroup.Group, buffers *sync.Pool, e snapshot.Entry, rel string, old *catalog.Item) {
 	r.res.Files++
 	r.res.Bytes += e.Size
-	c := Change{Kind: New, Path: rel, Size: e.Size}
+	c := Change{Kind: New, Path: rel, Size: e.Size, mounted: r.mounted(rel)}
 	if old == nil {
 		r.upload(c)
 		return
@@ -347,6 +352,10 @@ func (r *run) file(ctx context.Context, group *errgroup.Group, buffers *sync.Poo
 	case old.Plain == e.Size && state == old.State && state != [32]byte{} && !r.o.Checksum:
 		r.mu.Lock()
 		r.res.Unchanged++
+		if now := *old; now.Mounted != c.mounted {
+			now.Mounted = c.mounted
+			r.seen = append(r.seen, now)
+		}
 		r.mu.Unlock()
 		return
 	case old.Plain != e.Size && !old.Bare:
@@ -392,7 +401,7 @@ func (r *run) read(ctx context.Context, rel string, buf []byte, old catalog.Item
 	if r.o.Names != nil {
 		old.User, old.Group = r.o.Names(old.UID, old.GID)
 	}
-	old.Mounted = now.Dev != r.device
+	old.Mounted = c.mounted
 	r.mu.Lock()
 	r.res.Unchanged++
 	if learn {
