@@ -345,6 +345,7 @@ func TestGlacierCommandFourAtOnce(t *testing.T) {
 	s := newService(t, m)
 	must(t, os.Symlink(m.bin, m.path("glacier")))
 	m.env = append(m.env, "AWS_ENDPOINT_URL_GLACIER=http://"+s.listen)
+	plain := &machine{t: t, bin: m.bin, home: m.home}
 	m.bin = m.path("glacier")
 	m.must("vault", "create", "v")
 	must(t, os.WriteFile(m.path("f0"), []byte("content"), 0o644))
@@ -382,17 +383,22 @@ func TestGlacierCommandFourAtOnce(t *testing.T) {
 	if testing.Short() {
 		return
 	}
-	for _, args := range [][]string{{"--compatibility-test-git-annex"}, {"archive", "checkpresent", "v", "--quiet", "SHA256E-s7--00"}} {
+	best := func(m *machine, args ...string) time.Duration {
 		best := time.Hour
 		for range 40 {
 			cmd := m.command(t.Context(), args...)
-			_ = cmd.Run() // the first fails, as it must
+			_ = cmd.Run() // the annex's question fails, as it must
 			// Of the processor: what a loaded machine lets it wait for is not its own.
 			best = min(best, cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime())
 		}
 		t.Logf("%v: %s", args, best)
-		if best > 20*time.Millisecond {
-			t.Errorf("%v takes %s", args, best)
+		return best
+	}
+	// On a slow processor the program takes long to do nothing.
+	allowed := max(20*time.Millisecond, 3*best(plain, "version"))
+	for _, args := range [][]string{{"--compatibility-test-git-annex"}, {"archive", "checkpresent", "v", "--quiet", "SHA256E-s7--00"}} {
+		if took := best(m, args...); took > allowed {
+			t.Errorf("%v takes %s", args, took)
 		}
 	}
 }
