@@ -286,8 +286,12 @@ func TestResumeOfChangingFiles(t *testing.T) {
 			changed := 0
 			for runs := 0; ; runs++ {
 				f := faultstore.New(faultstore.Fault{Mode: faultstore.DeadFrom, Method: "CreateUpload", Call: 1})
-				_, err := w.through(f, func(o *backup.Options) { o.VolumeSize, o.FrameSize = size, 512 })
+				res, err := w.through(f, func(o *backup.Options) { o.VolumeSize, o.FrameSize = size, 512 })
 				if w.last().State == catalog.Stored {
+					// What is stored anew is no problem.
+					if err != nil || res.Problems != 0 {
+						t.Errorf("%d problems, %v", res.Problems, err)
+					}
 					break
 				}
 				if runs > 80 {

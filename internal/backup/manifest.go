@@ -35,7 +35,7 @@ func (r *run) storeManifest(ctx context.Context) error {
 	var totals catalog.Totals
 	w := volume.NewWriter(ctx, volume.Options{
 		Size: -1, FrameSize: r.o.FrameSize, Workers: r.o.Workers, NoVerify: r.o.NoVerify,
-		Compress: r.o.Compress, Encrypt: r.o.Encrypt,
+		Compress: r.o.Compress, Encrypt: r.o.Encrypt, Name: "the manifest",
 		Open: func(ctx context.Context, _ int) (volume.Sink, error) {
 			s := r.newSink(ctx, name, r.describe("manifest", 0))
 			s.pending = func(p *catalog.Pending) error {

@@ -3,14 +3,11 @@ package backup
 import (
 	"bytes"
 	"crypto/sha256"
-	"errors"
 	"io"
 
 	"github.com/firn-backup/firn/internal/snapshot"
 	"github.com/firn-backup/firn/internal/tarstream"
 )
-
-var errTornByResume = errors.New("changed while the backup was interrupted")
 
 // goOn completes the member that the last stored volume ends in. first is the
 // first job of this run, if there is one; took says that it was used up. When
@@ -150,16 +147,14 @@ func (em *emitter) fill(e *snapshot.Entry, st fileState) error {
 	return em.gone(e, st.HadBase)
 }
 
-// gone records that the copy of e in the stream is worth nothing. If the file is still there, the
-// job that follows records it anew; until then a cut must not count its path as dealt with.
+// gone records that the copy of e in the stream is worth nothing. That is no problem: if the file is still there, the
+// job that follows records it anew, or says why not; until then a cut must not count its path as dealt with.
 func (em *emitter) gone(e *snapshot.Entry, hadBase bool) error {
 	em.redo = &fileState{InFile: true, Filled: true, Entry: snapshot.Entry{Path: e.Path, Type: e.Type}, HadBase: hadBase}
 	if hadBase {
-		if err := em.rec.Delete(em.ctx, e.Path); err != nil {
-			return err
-		}
+		return em.rec.Delete(em.ctx, e.Path)
 	}
-	return em.problem(e.Path, errTornByResume.Error())
+	return nil
 }
 
 // sameFile says that the file is, as far as its inode tells, the one that was being read.

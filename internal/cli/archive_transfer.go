@@ -103,7 +103,7 @@ func (c *command) uploadArchives(cmd *cobra.Command, vault string, files []strin
 	case failed == 0:
 		return nil
 	case failed == len(files):
-		return failure.Errorf(failure.KindOf(last), "none of %d files was stored", failed)
+		return failure.Errorf(failure.KindOf(last), "nothing was stored")
 	}
 	return failure.Errorf(failure.Partial, "%d of %d files were not stored", failed, len(files))
 }

@@ -276,7 +276,7 @@ func (c *command) backupEnd(ctx context.Context, a *app.App, run *app.Run, t app
 		run.Warn("orphan of an abandoned attempt", "archive", o)
 	}
 	if n := len(res.Orphans); n > 0 {
-		c.warn("%s of an attempt that could not go on (paths, excludes, codecs or keys are others now) are still in the vault; firn prune deletes them", plural(int64(n), "archive"))
+		c.warn("%s of an attempt that could not go on (paths, excludes, codecs, keys or sizes of volumes are others now) are still in the vault; firn prune deletes them", plural(int64(n), "archive"))
 	}
 	done := err == nil || failure.KindOf(err) == failure.Partial
 	summary := ""

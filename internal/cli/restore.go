@@ -125,6 +125,9 @@ func restoreOptions(f restoreFlags) (restore.Options, error) {
 	if f.to == "" && f.receive == "" {
 		return o, withHint(usage("restore needs --to DIR"), "firn restore SET --to ./back")
 	}
+	if _, err := parseTier(f.tier); err != nil {
+		return o, err
+	}
 	switch f.overwrite {
 	case "never", "":
 	case "always":

@@ -24,6 +24,7 @@ import (
 	"github.com/firn-backup/firn/internal/itemstore"
 	"github.com/firn-backup/firn/internal/snapshot"
 	"github.com/firn-backup/firn/internal/source"
+	"github.com/firn-backup/firn/internal/units"
 )
 
 // Tree is the tree of one directory.
@@ -148,7 +149,7 @@ func Run(ctx context.Context, o Options) (Result, error) {
 		})
 	}
 	if err == nil && r.res.Bad > 0 {
-		err = failure.Errorf(failure.Partial, "%d items could not be dealt with; the first: %s", r.res.Bad, r.res.First())
+		err = failure.Errorf(failure.Partial, "%s could not be dealt with; the first: %s", units.Count(r.res.Bad, "item"), r.res.First())
 	}
 	return r.res, err
 }

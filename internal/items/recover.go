@@ -22,6 +22,7 @@ import (
 	"github.com/firn-backup/firn/internal/retrieval"
 	"github.com/firn-backup/firn/internal/snapshot"
 	"github.com/firn-backup/firn/internal/transfer"
+	"github.com/firn-backup/firn/internal/units"
 )
 
 // RecoverOptions say what to recover from. The first group is needed.
@@ -125,9 +126,9 @@ func Recover(ctx context.Context, o RecoverOptions) (RecoverResult, error) {
 	case r.noKey && r.res.Sets == 0:
 		return r.res, failure.Errorf(failure.NoKey, "no key at hand opens the indexes of items in the vault")
 	case r.bad:
-		return r.res, failure.Errorf(failure.Damaged, "%d items recovered, but there are %d problems with damaged or untrusted data", r.res.Items, r.res.Bad)
+		return r.res, failure.Errorf(failure.Damaged, "%s recovered, but there are problems with damaged or untrusted data: %d", units.Count(r.res.Items, "item"), r.res.Bad)
 	case r.res.Bad > 0:
-		return r.res, failure.Errorf(failure.Partial, "%d items recovered, %d problems", r.res.Items, r.res.Bad)
+		return r.res, failure.Errorf(failure.Partial, "%s recovered, %s", units.Count(r.res.Items, "item"), units.Count(r.res.Bad, "problem"))
 	}
 	return r.res, nil
 }

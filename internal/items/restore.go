@@ -21,6 +21,7 @@ import (
 	"github.com/firn-backup/firn/internal/retrieval"
 	"github.com/firn-backup/firn/internal/snapshot"
 	"github.com/firn-backup/firn/internal/transfer"
+	"github.com/firn-backup/firn/internal/units"
 	"github.com/firn-backup/firn/treehash"
 )
 
@@ -122,9 +123,9 @@ func Restore(ctx context.Context, o RestoreOptions) (RestoreResult, error) {
 	}
 	switch {
 	case r.bad:
-		return r.res, failure.Errorf(failure.Damaged, "%d items could not be restored; the first: %s", r.res.Bad, r.res.First())
+		return r.res, failure.Errorf(failure.Damaged, "%s could not be restored; the first: %s", units.Count(r.res.Bad, "item"), r.res.First())
 	case r.res.Bad > 0:
-		return r.res, failure.Errorf(failure.Partial, "%d items could not be restored; the first: %s", r.res.Bad, r.res.First())
+		return r.res, failure.Errorf(failure.Partial, "%s could not be restored; the first: %s", units.Count(r.res.Bad, "item"), r.res.First())
 	}
 	return r.res, nil
 }

@@ -189,7 +189,7 @@ func (s *Session) putBare(ctx context.Context, p Piece, u *catalog.ItemUpload, a
 // putCoded stores bytes compressed and encrypted.
 func (s *Session) putCoded(ctx context.Context, p Piece, u *catalog.ItemUpload, a coldstore.NewArchive, t transfer.Options, large bool) error {
 	o := volume.Options{
-		Size: -1, Workers: s.o.Workers, NoVerify: s.o.NoVerify, Compress: s.o.Compress, Encrypt: s.o.Encrypt, FrameSize: frameSize(p),
+		Size: -1, Workers: s.o.Workers, NoVerify: s.o.NoVerify, Compress: s.o.Compress, Encrypt: s.o.Encrypt, FrameSize: frameSize(p), Name: "the archive",
 		Open: func(ctx context.Context, _ int) (volume.Sink, error) { return s.newSink(ctx, u, a, t), nil },
 	}
 	if !large {

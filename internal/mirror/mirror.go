@@ -23,6 +23,7 @@ import (
 	"github.com/firn-backup/firn/internal/itemstore"
 	"github.com/firn-backup/firn/internal/snapshot"
 	"github.com/firn-backup/firn/internal/source"
+	"github.com/firn-backup/firn/internal/units"
 	"github.com/firn-backup/firn/treehash"
 )
 
@@ -197,7 +198,7 @@ func (r *run) stored(ctx context.Context, ended bool, fn func(catalog.Item) erro
 func (r *run) verdict() error {
 	switch {
 	case r.res.Bad > 0:
-		return failure.Errorf(failure.Partial, "%d files could not be dealt with; the first: %s", r.res.Bad, r.res.First())
+		return failure.Errorf(failure.Partial, "%s could not be dealt with; the first: %s", units.Count(r.res.Bad, "file"), r.res.First())
 	case len(r.res.Withheld) > 0:
 		w := r.res.Withheld[0]
 		return failure.Errorf(failure.Partial, "nothing is deleted where files are not believed to be gone: %s", w.Text())

@@ -153,11 +153,11 @@ func Learn(s coldstore.Uploader, u coldstore.Upload) {
 func (u *Upload) create() error {
 	return retry(u.ctx, u.o, func() error {
 		up, err := u.s.CreateUpload(u.ctx, u.a, u.partSize)
-		if err == nil && up.ID == "" {
-			err = errors.New("the store gave the upload no id")
-		}
 		if err != nil {
-			return fmt.Errorf("begin upload of %s: %w", u.what(), err)
+			return err // which names what was to be begun
+		}
+		if up.ID == "" {
+			return fmt.Errorf("begin upload of %s: the store gave the upload no id", u.what())
 		}
 		u.id = up.ID
 		if u.o.Begun != nil {

@@ -124,10 +124,13 @@ func TestUploadErrors(t *testing.T) {
 			t.Parallel()
 			m := newMemStore()
 			m.before = func(_ context.Context, op string) error {
-				if op == tc.op {
-					return tc.err
+				switch {
+				case op != tc.op:
+					return nil
+				case op == "create": // a store names what it begins
+					return fmt.Errorf("begin upload of name-of-it: %w", tc.err)
 				}
-				return nil
+				return tc.err
 			}
 			var ps pauser
 			u := NewUpload(t.Context(), m, coldstore.NewArchive{Name: "name-of-it"}, Options{Sleep: ps.sleep, PartSize: mib})
@@ -136,7 +139,7 @@ func TestUploadErrors(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err = u.Complete(t.Context(), nil)
-			if !errors.Is(err, tc.err) || !strings.Contains(err.Error(), "name-of-it") {
+			if !errors.Is(err, tc.err) || strings.Count(err.Error(), "name-of-it") != 1 {
 				t.Fatal(err)
 			}
 			if len(ps.pauses) != tc.pause {

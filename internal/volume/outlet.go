@@ -31,10 +31,18 @@ type outlet struct {
 	packed int64
 }
 
+// name is what errors call volume n.
+func (o *Options) name(n int) string {
+	if o.Name != "" {
+		return o.Name
+	}
+	return fmt.Sprintf("volume %d", n)
+}
+
 func openOutlet(ctx context.Context, o Options, n int) (*outlet, error) {
 	sink, err := o.Open(ctx, n)
 	if err != nil {
-		return nil, fmt.Errorf("open volume %d: %w", n, err)
+		return nil, fmt.Errorf("open %s: %w", o.name(n), err)
 	}
 	out := &outlet{
 		o:    o,
@@ -46,7 +54,7 @@ func openOutlet(ctx context.Context, o Options, n int) (*outlet, error) {
 	out.plain, err = o.Encrypt.Encrypt(out.dst)
 	if err != nil {
 		out.abort(ctx)
-		return nil, fmt.Errorf("encrypt volume %d: %w", n, err)
+		return nil, fmt.Errorf("encrypt %s: %w", o.name(n), err)
 	}
 	out.v.Header = out.dst.take()
 	return out, nil
@@ -55,7 +63,7 @@ func openOutlet(ctx context.Context, o Options, n int) (*outlet, error) {
 // frame adds one packed frame.
 func (out *outlet) frame(j *job) error {
 	if _, err := out.plain.Write(j.packed); err != nil {
-		return fmt.Errorf("write volume %d: %w", out.v.N, err)
+		return fmt.Errorf("write %s: %w", out.o.name(out.v.N), err)
 	}
 	f := codec.Frame{Raw: int64(len(j.raw)), Packed: int64(len(j.packed))}
 	out.v.Frames = append(out.v.Frames, f)
@@ -69,10 +77,10 @@ func (out *outlet) frame(j *job) error {
 func (out *outlet) finish(ctx, parent context.Context) error {
 	if err := out.seal(); err != nil {
 		out.abort(parent)
-		return fmt.Errorf("write volume %d: %w", out.v.N, err)
+		return fmt.Errorf("write %s: %w", out.o.name(out.v.N), err)
 	}
 	if err := out.sink.Finish(ctx, out.v); err != nil {
-		return fmt.Errorf("store volume %d: %w", out.v.N, err)
+		return fmt.Errorf("store %s: %w", out.o.name(out.v.N), err)
 	}
 	return nil
 }

@@ -34,12 +34,13 @@ type Sink interface {
 // Options say how to cut. The zero value of each field but Compress, Encrypt
 // and Open is a good choice.
 type Options struct {
-	Size      int64 // raw bytes a volume: DefaultSize; negative: never cut
-	FrameSize int   // raw bytes a frame, at most MaxFrameSize: DefaultFrameSize
-	First     int   // number of the first volume: 1
-	Workers   int   // compressing goroutines: GOMAXPROCS
-	NoVerify  bool  // do not decode and compare frames before they are sent
-	HashRaw   bool  // compute RawSHA256
+	Size      int64  // raw bytes a volume: DefaultSize; negative: never cut
+	FrameSize int    // raw bytes a frame, at most MaxFrameSize: DefaultFrameSize
+	First     int    // number of the first volume: 1
+	Workers   int    // compressing goroutines: GOMAXPROCS
+	NoVerify  bool   // do not decode and compare frames before they are sent
+	HashRaw   bool   // compute RawSHA256
+	Name      string // what errors call a volume that is the only one: "volume N"
 	Compress  codec.Compressor
 	Encrypt   codec.Encryptor
 

@@ -211,7 +211,7 @@ func open(root string, o Options) (*Store, error) {
 		if _, err := os.Stat(filepath.Join(root, archivesDir)); err == nil {
 			return nil, broken("%s is missing, and %s is there", markerName, archivesDir)
 		}
-		return nil, failure.Errorf(failure.NotFound, "no %s there (is it mounted?): %w", markerName, coldstore.ErrNotFound)
+		return nil, failure.Errorf(failure.NotFound, "no %s there: %w", markerName, coldstore.ErrNotFound)
 	}
 	if err != nil {
 		return nil, err

@@ -28,7 +28,7 @@ const (
 func (s *Store) CreateUpload(ctx context.Context, a coldstore.NewArchive, partSize int64) (coldstore.Upload, error) {
 	u, err := s.createUpload(ctx, a, partSize)
 	if err != nil {
-		return coldstore.Upload{}, fmt.Errorf("create upload of %q: %w", a.Name, err)
+		return coldstore.Upload{}, fmt.Errorf("begin upload of %q: %w", a.Name, err)
 	}
 	return u, nil
 }
