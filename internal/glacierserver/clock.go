@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/firn-backup/firn/internal/durable"
@@ -18,7 +19,8 @@ import (
 // signatures. The zero value is the real time.
 type Clock struct {
 	// File, when set, is read at each request: a time (RFC 3339), at which the clock
-	// stands still, or an offset from what the clock would show else: +36h, -90m, +2d.
+	// stands still, or an offset from what the clock would show else: +36h, -90m, +2d. While it
+	// is empty, which it is for a moment when a shell writes to it, what it said before holds.
 	File string
 	// Scale is how many simulated seconds a real one lasts. 0: 1. It goes on over restarts.
 	Scale float64
@@ -26,6 +28,7 @@ type Clock struct {
 	Real func() time.Time
 
 	anchor anchor
+	said   atomic.Pointer[string] // by the file, when it was not empty
 }
 
 // anchor is where a scaled clock began to run as it does.
@@ -108,7 +111,11 @@ func (c *Clock) read(at time.Time) (time.Time, error) {
 	}
 	text := strings.TrimSpace(string(raw))
 	if text == "" {
-		return at, nil
+		before := c.said.Load()
+		if before == nil {
+			return at, nil
+		}
+		text = *before
 	}
 	if text[0] == '+' || text[0] == '-' {
 		d, err := units.ParseDuration(text[1:])
@@ -118,12 +125,14 @@ func (c *Clock) read(at time.Time) (time.Time, error) {
 		if text[0] == '-' {
 			d = -d
 		}
+		c.said.Store(&text)
 		return at.Add(d), nil
 	}
 	t, err := time.Parse(time.RFC3339Nano, text)
 	if err != nil {
 		return time.Time{}, fmt.Errorf("clock file %s: %q is neither a time such as 2026-11-22T02:00:00Z nor an offset such as +36h", c.File, text)
 	}
+	c.said.Store(&text)
 	return t, nil
 }
 
