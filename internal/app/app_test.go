@@ -289,7 +289,7 @@ paths = ["/etc"]
 		is   error
 	}{
 		{[]string{"nothere"}, "", failure.NotFound, ErrNoSet},
-		{[]string{"./nothere"}, "", failure.Failed, os.ErrNotExist},
+		{[]string{"./nothere"}, "", failure.NotFound, os.ErrNotExist},
 		{[]string{"./etc"}, "", failure.Usage, ErrNameTaken}, // by the configured set of /etc
 		{[]string{""}, "", failure.Usage, nil},
 		{[]string{"Documents", "./Documents"}, "", failure.Usage, nil},

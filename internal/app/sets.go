@@ -112,7 +112,11 @@ func (a *App) target(known []catalog.Set, arg, name string) (Target, error) {
 		return a.implicit(known[i], false)
 	}
 	if statErr != nil {
-		return Target{}, fmt.Errorf("back up %s: %w", path, errors.Unwrap(statErr))
+		err := fmt.Errorf("back up %s: %w", path, errors.Unwrap(statErr))
+		if errors.Is(err, fs.ErrNotExist) {
+			err = failure.Wrap(failure.NotFound, err)
+		}
+		return Target{}, err
 	}
 	return a.newImplicit(known, path, name)
 }

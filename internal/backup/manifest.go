@@ -53,7 +53,7 @@ func (r *run) storeManifest(ctx context.Context) error {
 	})
 	if hash, err = r.writeManifest(ctx, w, vols); err != nil {
 		w.Abort()
-		return fmt.Errorf("write the manifest of %s: %w", r.snap.ID, err)
+		return fmt.Errorf("make the manifest of %s: %w", r.snap.ID, err)
 	}
 	if err := w.Close(); err != nil {
 		return err

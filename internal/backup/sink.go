@@ -80,7 +80,7 @@ func (s *sink) Finish(ctx context.Context, v *manifest.Volume) error {
 	})
 	if err != nil {
 		// Where the outcome is unknown this does nothing: the journal knows, and the next run settles it.
-		return errors.Join(fmt.Errorf("store %s: %w", s.name, err), s.Upload.Abort(context.WithoutCancel(ctx)))
+		return errors.Join(err, s.Upload.Abort(context.WithoutCancel(ctx)))
 	}
 	v.Archive = a.ID
 	if err := s.r.record(ctx, a, v, s.description); err != nil {

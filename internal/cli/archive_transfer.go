@@ -235,6 +235,9 @@ func (c *command) retrieveArchives(cmd *cobra.Command, vault string, refs []stri
 	if err := given(cmd, "range", "output"); err != nil {
 		return err
 	}
+	if err := f.check(); err != nil {
+		return err
+	}
 	span, err := parseSpan(f.span)
 	if err != nil {
 		return err

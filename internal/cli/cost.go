@@ -38,6 +38,7 @@ type desk struct {
 	tier    coldstore.Tier
 	days    int
 	pace    cost.Pace
+	max     cost.Money // of --max-cost; 0 where it is not given
 	approve func(ctx context.Context, b retrieval.Bill) error
 	budget  *budget
 }
@@ -56,31 +57,48 @@ type budget struct {
 	pace   cost.Pace
 }
 
-// desk reads the flags for a vault. store may be nil where nothing is going to be asked for.
-func (c *command) desk(ctx context.Context, f retrieveFlags, url string, store coldstore.Lister) (desk, error) {
-	b := &budget{c: c, url: url, store: store}
-	d := desk{budget: b, approve: b.approve, days: f.days}
+// check refuses flags that are wrong whatever the set and the vault are.
+func (f retrieveFlags) check() error {
+	_, err := f.parse()
+	return err
+}
+
+// parse reads the flags as far as they can be read without a vault.
+func (f retrieveFlags) parse() (d desk, err error) {
 	if f.days < 0 {
 		return d, usage("--storage-days %d: must not be negative", f.days)
 	}
-	var err error
+	d.days = f.days
 	if d.tier, err = parseTier(f.tier); err != nil {
 		return d, err
 	}
 	if f.maxCost != "" {
-		if b.max, err = cost.ParseMoney(f.maxCost); err != nil {
+		if d.max, err = cost.ParseMoney(f.maxCost); err != nil {
 			return d, usage("--max-cost: %v", err)
 		}
-		b.limit = true
 	}
-	switch {
-	case f.rate == "":
-	case strings.EqualFold(f.rate, "quota"):
-		d.pace = b.quota(ctx)
-	default:
+	if f.rate != "" && !f.quota() {
 		if d.pace, err = cost.ParsePace(f.rate); err != nil {
 			return d, usage("--retrieve-rate: %v", err)
 		}
+	}
+	return d, nil
+}
+
+// quota says whether the vault's own limit is the pace.
+func (f retrieveFlags) quota() bool { return strings.EqualFold(f.rate, "quota") }
+
+// desk reads the flags for a vault. store may be nil where nothing is going to be asked for.
+func (c *command) desk(ctx context.Context, f retrieveFlags, url string, store coldstore.Lister) (desk, error) {
+	b := &budget{c: c, url: url, store: store}
+	d, err := f.parse()
+	if err != nil {
+		return d, err
+	}
+	d.budget, d.approve = b, b.approve
+	b.max, b.limit = d.max, f.maxCost != ""
+	if f.quota() {
+		d.pace = b.quota(ctx)
 	}
 	if d.pace.Unlimited() && store != nil && store.Traits().OneRetrieval {
 		d.pace = steadyPace()

@@ -47,6 +47,9 @@ repeated: what the catalog has stays, and after an interruption it goes on.`,
 
 func (c *command) recover(cmd *cobra.Command, args []string, f recoverFlags) error {
 	ctx := cmd.Context()
+	if err := f.check(); err != nil {
+		return err
+	}
 	a, err := c.open(cmd)
 	if err != nil {
 		return err

@@ -63,6 +63,9 @@ replaced unless --overwrite says so. After an interruption the same command goes
 
 func (c *command) restore(cmd *cobra.Command, args []string, f restoreFlags) error {
 	ctx := cmd.Context()
+	if err := f.check(); err != nil {
+		return err
+	}
 	a, err := c.open(cmd)
 	if err != nil {
 		return err
@@ -124,9 +127,6 @@ func restoreOptions(f restoreFlags) (restore.Options, error) {
 	o := restore.Options{To: f.to, Strip: f.strip, DryRun: f.dryRun, Wait: f.wait, NumericOwner: f.numeric}
 	if f.to == "" && f.receive == "" {
 		return o, withHint(usage("restore needs --to DIR"), "firn restore SET --to ./back")
-	}
-	if _, err := parseTier(f.tier); err != nil {
-		return o, err
 	}
 	switch f.overwrite {
 	case "never", "":

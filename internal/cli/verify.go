@@ -46,6 +46,9 @@ read back, decrypted, decompressed, and each file's SHA-256 compared.`,
 
 func (c *command) verify(cmd *cobra.Command, args []string, f verifyFlags) error {
 	ctx := cmd.Context()
+	if err := f.check(); err != nil {
+		return err
+	}
 	a, err := c.open(cmd)
 	if err != nil {
 		return err

@@ -2,8 +2,8 @@
 // of it, over vaults in directories (package localdir): an http.Handler, and a
 // listener for it. It owns the API's rules (signatures, limits, error codes, jobs with their delays, inventories
 // that lag, policies and locks) and keeps what the vaults themselves do not hold as small JSON files below its
-// root. It was made from the service's documentation and shares no
-// code with any client. docs/reference/serve-glacier.md is its page for users.
+// root. It must not know of clients: not of Firn's formats, sets and catalog, nor of package glaciervault, which
+// is tried against it and would agree with it in every error that they share. It was made from the service's documentation. docs/reference/serve-glacier.md is its page for users.
 //
 // What it has acknowledged is on disk. A kill -9 at any instant leaves a root
 // that the next start can serve.

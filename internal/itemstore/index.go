@@ -302,15 +302,15 @@ func (s *Session) putIndex(ctx context.Context) error {
 	u.Item.SetID, u.Item.Vault, u.Item.Desc = s.o.Set.ID, s.o.Vault, d.String()
 	a := coldstore.NewArchive{Name: name, Description: u.Item.Desc, Meta: true}
 	w := volume.NewWriter(ctx, volume.Options{
-		Size: -1, Workers: s.o.Workers, NoVerify: s.o.NoVerify, Compress: s.o.Index, Encrypt: s.o.Encrypt,
+		Size: -1, Workers: s.o.Workers, NoVerify: s.o.NoVerify, Compress: s.o.Index, Encrypt: s.o.Encrypt, Name: "the index of set " + s.o.Set.Name,
 		Open: func(ctx context.Context, _ int) (volume.Sink, error) { return s.newSink(ctx, u, a, s.o.Transfer), nil },
 	})
 	if err := s.writeIndex(ctx, w, run); err != nil {
 		w.Abort()
-		return fmt.Errorf("write the index of set %s: %w", s.o.Set.Name, err)
+		return fmt.Errorf("make the index of set %s: %w", s.o.Set.Name, err)
 	}
 	if err := w.Close(); err != nil {
-		return fmt.Errorf("store the index of set %s: %w", s.o.Set.Name, err)
+		return err
 	}
 	return s.indexed(ctx, run, u.Item.Desc, u.Item.Archive)
 }

@@ -1,6 +1,6 @@
-// Package notify is the contract of telling somebody outside how work went. The
-// adapters live below it, one folder each. It knows nothing of backups but the words for how
-// one ends.
+// Package notify is the contract of telling somebody outside how work went: it owns what an event says, its text
+// and its JSON. The adapters live below it, one folder each. It must not know how events are sent, nor
+// to whom, nor when something is worth telling; and of backups it knows nothing but the words for how one ends.
 package notify
 
 import (

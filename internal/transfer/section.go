@@ -60,7 +60,7 @@ func (u *Upload) putSection(s coldstore.SectionUploader, off int64, p *io.Sectio
 	have, there := u.have[off]
 	if there = there && !have.TreeHash.IsZero(); there {
 		if have.Size != p.Size() || have.TreeHash != hash {
-			return fmt.Errorf("upload part at byte %d of %s: %w", off, u.what(), ErrOtherParts)
+			return u.named(fmt.Errorf("part at byte %d: %w", off, ErrOtherParts))
 		}
 	} else {
 		var wait func(n int) error
@@ -69,7 +69,7 @@ func (u *Upload) putSection(s coldstore.SectionUploader, off int64, p *io.Sectio
 		}
 		err := retry(u.ctx, u.o, func() error {
 			if err := s.PutPartSection(u.ctx, u.id, off, p, hash, sum, wait); err != nil {
-				return fmt.Errorf("upload part at byte %d of %s: %w", off, u.what(), err)
+				return u.named(err)
 			}
 			return nil
 		})

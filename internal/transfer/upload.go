@@ -121,7 +121,7 @@ func (u *Upload) prepare() error {
 	var err error
 	u.traits = t
 	if u.partSize, err = partSize(u.o, t); err != nil {
-		return fmt.Errorf("upload %s: %w", u.what(), err)
+		return u.named(err)
 	}
 	u.maxParts = math.MaxInt64
 	if t.MaxParts > 0 {
@@ -216,6 +216,10 @@ func (u *Upload) what() string {
 	return fmt.Sprintf("%q", u.a.Description)
 }
 
+// named says which archive an error concerns. A store's errors say what was asked of it, and of which upload; an
+// upload's id tells people nothing.
+func (u *Upload) named(err error) error { return fmt.Errorf("upload %s: %w", u.what(), err) }
+
 // send sends the part that is filled on its way. It waits for a slot.
 func (u *Upload) send() error {
 	if u.id == "" {
@@ -273,7 +277,7 @@ func (u *Upload) put(i int, off int64, data []byte) error {
 	}
 	err := retry(u.ctx, u.o, func() error {
 		if err := send(); err != nil {
-			return fmt.Errorf("upload part at byte %d of %s: %w", off, u.what(), err)
+			return u.named(err)
 		}
 		return nil
 	})
@@ -325,7 +329,7 @@ func (u *Upload) flush(ctx context.Context) error {
 	}
 	return retry(ctx, u.o, func() error {
 		if err := d.FlushParts(ctx, u.id); err != nil {
-			return fmt.Errorf("flush the parts of %s: %w", u.what(), err)
+			return u.named(err)
 		}
 		return nil
 	})
@@ -354,7 +358,7 @@ func (u *Upload) Complete(ctx context.Context, before func(Pending) error) (cold
 	a, err := complete(ctx, u.s, p, u.o)
 	if err != nil {
 		u.settled = unsettled(ctx, err)
-		return coldstore.Archive{}, fmt.Errorf("complete upload of %s: %w", u.what(), err)
+		return coldstore.Archive{}, u.named(err)
 	}
 	u.settled = true
 	return a, nil
@@ -382,7 +386,7 @@ func (u *Upload) putWhole(ctx context.Context, before func(Pending) error) (cold
 		return err
 	})
 	if err != nil {
-		return coldstore.Archive{}, fmt.Errorf("upload %s: %w", u.what(), err)
+		return coldstore.Archive{}, err // it names the archive
 	}
 	if u.o.Sent != nil {
 		u.o.Sent(p.Size)
@@ -452,7 +456,7 @@ func (u *Upload) Abort(ctx context.Context) error {
 	}
 	err := retry(ctx, u.o, func() error { return u.s.AbortUpload(ctx, u.id) })
 	if err != nil {
-		return fmt.Errorf("give up upload of %s: %w", u.what(), err)
+		return u.named(err)
 	}
 	u.settled = true
 	return nil
