@@ -233,7 +233,7 @@ func mirrorSummary(set string, r mirror.Result, m mirrorRun) string {
 	}
 	text += foundText(r.Known)
 	if r.Left > 0 {
-		text += fmt.Sprintf("; %s that are no files", count(r.Left))
+		text += fmt.Sprintf("; %s left out: not a file", plural(r.Left, "name"))
 	}
 	if r.Bad > 0 {
 		text += "; " + plural(r.Bad, "problem")

@@ -14,6 +14,7 @@ import (
 	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/snapshot"
+	"github.com/firn-backup/firn/internal/units"
 )
 
 // fewFiles is up to how many files a directory below the set's may lose all of them: that happens. The set's own
@@ -48,7 +49,7 @@ func (r *run) count(p string, gone bool) {
 // judge decides which of the missing files are gone.
 func (r *run) judge(ctx context.Context) error {
 	if top := r.dirs[""]; top != nil && r.res.Files == 0 && top.known > 0 && len(r.blind) == 0 && !r.o.AllowShrunk {
-		return failure.Errorf(failure.Failed, "%s: %w: %d files of it are stored, and it has none", r.o.Dir, ErrEmptied, top.known)
+		return failure.Errorf(failure.Failed, "%s: %w: %s stored of it, and it has none", r.o.Dir, ErrEmptied, units.Count(top.known, "file"))
 	}
 	if len(r.gone) > 0 && !r.o.AllowShrunk {
 		r.withhold()
