@@ -110,3 +110,26 @@ func readFull(t *testing.T, from, dir string, names []string) {
 	}
 	must(t, d.Close())
 }
+
+// TestFullDiskOpens: there is no room to make a catalog, which is said once, in one line, and in no other words.
+func TestFullDiskOpens(t *testing.T) {
+	t.Parallel()
+	mustrun.Root(t)
+	for _, size := range []string{"120k", "200k"} {
+		dir := t.TempDir()
+		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
+			mustrun.Skip(t, "cannot mount a small file system: "+err.Error())
+		}
+		defer func() { must(t, unix.Unmount(dir, unix.MNT_DETACH)) }()
+		path := filepath.Join(dir, "catalog.db")
+		d, err := sqlite.Open(t.Context(), path, sqlite.Options{})
+		if err == nil {
+			must(t, d.Close())
+			t.Fatal("a catalog has room in " + size)
+		}
+		text := err.Error()
+		if !strings.HasPrefix(text, "open catalog: no space left for ") || strings.Count(text, path) != 1 || strings.Contains(text, "transaction") || strings.Contains(text, "\n") {
+			t.Errorf("%s: %s", size, text)
+		}
+	}
+}

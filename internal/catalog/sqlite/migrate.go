@@ -11,6 +11,7 @@ import (
 
 	"github.com/pressly/goose/v3"
 	"golang.org/x/sys/unix"
+	"modernc.org/sqlite"
 
 	"github.com/firn-backup/firn/internal/failure"
 )
@@ -95,10 +96,14 @@ func migrate(ctx context.Context, db *sql.DB) error {
 	}
 	if _, err := p.Up(ctx); err != nil {
 		var partial *goose.PartialError
-		if errors.As(err, &partial) && partial.Failed != nil {
-			return fmt.Errorf("migration %d: %w", partial.Failed.Source.Version, partial.Err)
+		if !errors.As(err, &partial) || partial.Failed == nil {
+			return err
 		}
-		return err
+		err = partial.Err
+		if e := (*sqlite.Error)(nil); errors.As(err, &e) {
+			err = e // without what follows from it: that the transaction is gone
+		}
+		return fmt.Errorf("migration %d: %w", partial.Failed.Source.Version, err)
 	}
 	return nil
 }

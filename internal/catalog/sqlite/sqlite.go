@@ -54,7 +54,11 @@ const (
 // or whose directory cannot, is opened for reading only (catalog.DB.ReadOnly).
 func Open(ctx context.Context, path string, o Options) (*catalog.DB, error) {
 	b, err := backend(ctx, path, o)
-	if err != nil {
+	switch {
+	case err == nil:
+	case strings.Contains(err.Error(), path): // explained: it is named
+		return nil, fmt.Errorf("open catalog: %w", err)
+	default:
 		return nil, fmt.Errorf("open catalog %s: %w", path, err)
 	}
 	return catalog.New(b), nil
