@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -77,17 +78,23 @@ func params() testscript.Params {
 			e.Setenv("PATH", bin+string(filepath.ListSeparator)+e.Getenv("PATH"))
 			return os.MkdirAll(home, 0o700)
 		},
-		Cmds:                map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits, "glacier": glacier, "sns": sns, "sqlite": sqlite, "archives": archives},
+		Cmds:                map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits, "glacier": glacier, "sns": sns, "sqlite": sqlite, "archives": archives, "once": once},
 		RequireExplicitExec: false,
 		RequireUniqueNames:  true,
 	}
 }
 
 // glacier starts the server of firn serve glacier in this process, on $WORK/service, and points the
-// AWS SDK's environment at it. Its clock is in $WORK/clock, its jobs take 4 hours.
+// AWS SDK's environment at it. Its clock is in $WORK/clock, its jobs take 4 hours. Arguments are faults, as --inject has them.
 func glacier(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) > 0 {
-		ts.Fatalf("usage: glacier")
+	if neg {
+		ts.Fatalf("usage: glacier OP:WHAT:PROBABILITY:TIMES…")
+	}
+	var faults []glacierserver.Fault
+	for _, text := range args {
+		f, err := glacierserver.ParseFault(text)
+		ts.Check(err)
+		faults = append(faults, f)
 	}
 	clock := ts.MkAbs("clock")
 	if _, err := os.Stat(clock); err != nil {
@@ -96,7 +103,7 @@ func glacier(ts *testscript.TestScript, neg bool, args []string) {
 	const delay = 4 * time.Hour
 	s, err := glacierserver.New(glacierserver.Options{
 		Root: ts.MkAbs("service"), Clock: &glacierserver.Clock{File: clock}, MaxVaults: glacierserver.DefaultMaxVaults,
-		Account: glacierserver.DefaultAccount, Region: glacierserver.DefaultRegion, BodyTimeout: glacierserver.DefaultBodyTimeout,
+		Account: glacierserver.DefaultAccount, Region: glacierserver.DefaultRegion, BodyTimeout: glacierserver.DefaultBodyTimeout, Faults: faults,
 		Delays: glacierserver.Delays{Expedited: delay, Standard: delay, Bulk: delay, Inventory: delay},
 	})
 	ts.Check(err)
@@ -121,6 +128,29 @@ func sns(ts *testscript.TestScript, neg bool, args []string) {
 	server, err := moto()
 	ts.Check(err)
 	ts.Setenv("AWS_ENDPOINT_URL_SNS", server.URL)
+}
+
+// once looks whether the errors of the last command name what they concern once each: no name or id, and no
+// phrase between colons, is in a line twice.
+func once(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 0 {
+		ts.Fatalf("usage: once")
+	}
+	for line := range strings.Lines(ts.ReadFile("stderr")) {
+		if !strings.HasPrefix(line, "firn: ") {
+			continue
+		}
+		said := map[string]bool{}
+		for _, phrase := range append(strings.Split(strings.TrimSpace(line), ": "), strings.Fields(line)...) {
+			if phrase = strings.Trim(phrase, "\":,;"); len(phrase) < 12 {
+				continue
+			}
+			if said[phrase] && strings.Count(line, phrase) > 1 {
+				ts.Fatalf("%s is said twice: %s", phrase, line)
+			}
+			said[phrase] = true
+		}
+	}
 }
 
 // exits runs a command that must end with the given code: exits 64 firn frob.

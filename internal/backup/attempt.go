@@ -251,11 +251,11 @@ func (r *run) abortStale(ctx context.Context) error {
 		})
 	})
 	if err != nil {
-		return fmt.Errorf("list unfinished uploads: %w", err)
+		return err // it names the vault
 	}
 	for _, id := range stale {
 		if err := transfer.Retry(ctx, r.o.Transfer, func() error { return r.o.Store.AbortUpload(ctx, id) }); err != nil {
-			return fmt.Errorf("give up unfinished upload %s: %w", id, err)
+			return err // it names the upload
 		}
 	}
 	return nil

@@ -76,6 +76,12 @@ type Decryptor interface {
 	DecryptAt(src io.ReaderAt, size int64) (r io.ReaderAt, plainSize int64, err error)
 }
 
+// A HeaderTrier is a Decryptor that can tell from a volume's first bytes whether its identities open it.
+type HeaderTrier interface {
+	// TryHeader is given what the cipher wrote before any plaintext. nil: an identity opens it. ErrNoKey, ErrDamaged.
+	TryHeader(header []byte) error
+}
+
 // Geometry is the arithmetic of a cipher. The zero value is that of no
 // encryption.
 type Geometry struct {

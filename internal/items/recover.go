@@ -164,7 +164,7 @@ func (r *recoverer) list(ctx context.Context) (map[string]*listedSet, error) {
 		return err
 	})
 	if err != nil && !errors.Is(err, coldstore.ErrIntegrity) {
-		return nil, fmt.Errorf("list the vault: %w", err)
+		return nil, err // it names the vault
 	}
 	sets := map[string]*listedSet{}
 	get := func(id string) *listedSet {

@@ -370,7 +370,7 @@ func (s *Session) dropIndexes(ctx context.Context, early bool, days time.Duratio
 			continue
 		}
 		if err := s.delete(ctx, r.Index.Archive); err != nil {
-			return fmt.Errorf("delete index %s: %w", r.Index.Archive, err)
+			return fmt.Errorf("index of run %d of set %s: %w", r.N, s.o.Set.Name, err)
 		}
 		if err := s.o.Catalog.ArchiveDeleted(ctx, r.Vault, r.Index.Archive, s.o.Now()); err != nil {
 			return err

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -148,7 +147,7 @@ func eachKnown(ctx context.Context, o Options, fn func(coldstore.Archive) error)
 		return err
 	})
 	if err != nil && !errors.Is(err, coldstore.ErrIntegrity) {
-		return fmt.Errorf("list the vault: %w", err)
+		return err // it names the vault
 	}
 	for _, a := range all {
 		if err := fn(a); err != nil {

@@ -60,7 +60,7 @@ func (v *Vault) Delete(ctx context.Context, list []catalog.ArchiveRecord, o Dele
 	for _, r := range list {
 		err := transfer.Retry(ctx, o.Transfer, func() error { return v.Store.Delete(ctx, r.ID) })
 		if err != nil {
-			return explain(fmt.Errorf("delete archive %s: %w", Title(r), err))
+			return explain(titled(r, err))
 		}
 		if err := v.Catalog.ArchiveDeleted(ctx, v.URL, r.ID, v.Now()); err != nil {
 			return err

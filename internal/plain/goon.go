@@ -120,11 +120,11 @@ func (v *Vault) streamOn(ctx context.Context, r io.Reader, begun coldstore.Uploa
 	n, err := io.CopyBuffer(struct{ io.Writer }{u}, o.reading(r, most), make([]byte, mib))
 	if err == nil && n == most {
 		if k, _ := io.ReadFull(r, make([]byte, 1)); k > 0 {
-			err = failure.Errorf(failure.Failed, "the stream is longer than the %s that fit into this upload", units.ExactSize(most))
+			err = failure.Errorf(failure.Failed, "upload %s: the stream is longer than the %s that fit into this upload", o.Name, units.ExactSize(most))
 		}
 	}
 	if err == nil && n < end {
-		err = failure.Errorf(failure.Failed, "the stream ended after %s, and the upload has %s already", units.Size(n), units.Size(end))
+		err = failure.Errorf(failure.Failed, "upload %s: the stream ended after %s, and the upload has %s already", o.Name, units.Size(n), units.Size(end))
 	}
 	if err == nil {
 		var stored coldstore.Archive
@@ -133,5 +133,5 @@ func (v *Vault) streamOn(ctx context.Context, r io.Reader, begun coldstore.Uploa
 		}
 	}
 	u.Leave()
-	return none, notThese(fmt.Errorf("upload %s: %w", o.Name, err), begun.ID, "those that came")
+	return none, notThese(err, begun.ID, "those that came")
 }

@@ -102,7 +102,7 @@ func (v *Vault) sizeOf(ctx context.Context, r catalog.ArchiveRecord, o RetrieveO
 		return err
 	})
 	if err != nil {
-		return a, fmt.Errorf("request archive %s: %w", Title(r), err)
+		return a, titled(r, err)
 	}
 	rt.Archive = cmp.Or(rt.Archive, r.ID)
 	if err := v.Catalog.PutRetrieval(ctx, catalog.SavedRetrieval{Vault: v.URL, Retrieval: rt}); err != nil {

@@ -116,6 +116,14 @@ func Title(r catalog.ArchiveRecord) string {
 	return cmp.Or(strings.TrimSpace(Name(r)), r.ID)
 }
 
+// titled says which archive an error concerns. A vault's errors have its id already.
+func titled(r catalog.ArchiveRecord, err error) error {
+	if title := Title(r); title != r.ID {
+		return fmt.Errorf("archive %s: %w", title, err)
+	}
+	return err
+}
+
 // IsOwn says that an archive is part of one of Firn's own snapshots.
 func IsOwn(r catalog.ArchiveRecord) bool {
 	_, ok := manifest.ParseDescription(r.Description)

@@ -293,7 +293,7 @@ func (v *Vault) read(ctx context.Context, t Target, r coldstore.Retrieval, span 
 	}
 	n, err := io.CopyBuffer(struct{ io.Writer }{out}, counting{src, o.Read}, make([]byte, mib))
 	if err != nil {
-		return fmt.Errorf("archive %s: %w", Title(t.Archive), err)
+		return titled(t.Archive, err)
 	}
 	if n != span.Size-from {
 		return fmt.Errorf("archive %s: %d bytes came instead of %d: %w", Title(t.Archive), n, span.Size-from, io.ErrUnexpectedEOF)

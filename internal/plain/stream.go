@@ -90,7 +90,7 @@ func (v *Vault) likeBefore(ctx context.Context, name string, t coldstore.Traits)
 // reading is a stream whose bytes are told of, and that it comes near to all that fits.
 func (o *UploadOptions) reading(r io.Reader, most int64) io.Reader {
 	come, warnAt := int64(0), max(most/5*4, o.Expect+1)
-	return counting{io.LimitReader(r, most), func(n int64) {
+	return counting{io.LimitReader(naming{r, o.Name}, most), func(n int64) {
 		if before := come; o.Near != nil && before < warnAt && before+n >= warnAt {
 			o.Near(before+n, most, o.Transfer.PartSize)
 		}
@@ -164,7 +164,7 @@ func (v *Vault) copyStream(ctx context.Context, u io.Writer, r io.Reader, o Uplo
 	most := limit(o.Transfer.PartSize, v.Store.Traits())
 	n, err := io.CopyBuffer(struct{ io.Writer }{u}, o.reading(r, most), make([]byte, mib))
 	if err != nil {
-		return n, fmt.Errorf("upload %s: %w", o.Name, err)
+		return n, err // of what is read or of what is stored, with its name
 	}
 	if n == most {
 		if k, err := io.ReadFull(r, make([]byte, 1)); k > 0 {
@@ -229,6 +229,20 @@ func Interruptible(ctx context.Context, r io.Reader) io.Reader {
 type counting struct {
 	r  io.Reader
 	fn func(int64)
+}
+
+// naming says in its errors what was to be stored.
+type naming struct {
+	r    io.Reader
+	name string
+}
+
+func (r naming) Read(p []byte) (int, error) {
+	n, err := r.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = fmt.Errorf("upload %s: %w", r.name, err)
+	}
+	return n, err
 }
 
 func (c counting) Read(p []byte) (int, error) {

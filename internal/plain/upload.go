@@ -183,7 +183,7 @@ func (v *Vault) interrupted(ctx context.Context, j catalog.FileUpload, o UploadO
 func (v *Vault) giveUp(ctx context.Context, id string, o transfer.Options) error {
 	err := transfer.Retry(ctx, o, func() error { return v.Store.AbortUpload(ctx, id) })
 	if err != nil {
-		return fmt.Errorf("give up unfinished upload %s: %w", id, err)
+		return err // it names the upload
 	}
 	return v.Catalog.DropFileUpload(ctx, v.URL, id)
 }
@@ -237,7 +237,7 @@ func (v *Vault) send(ctx context.Context, f *os.File, j catalog.FileUpload, o Up
 	if err != nil {
 		// What was sent stays, for the next run to go on from.
 		u.Leave()
-		return none, fmt.Errorf("upload %s: %w", j.Path, err)
+		return none, fmt.Errorf("%s: %w", j.Path, err)
 	}
 	stored, err := u.Complete(ctx, func(p transfer.Pending) error {
 		j.TreeHash = p.TreeHash

@@ -3,7 +3,6 @@ package prune
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -120,7 +119,7 @@ func (r *run) deleteOne(ctx context.Context, x *catalog.Doomed) (gone bool, err 
 	case err == nil || errors.Is(err, coldstore.ErrNotFound):
 		return true, nil
 	}
-	return false, fmt.Errorf("delete archive %s: %w", x.Archive, err)
+	return false, err // it names the archive
 }
 
 // journal writes down deletions as they are acknowledged. It reads done to its end, so that nobody waits for it for ever.

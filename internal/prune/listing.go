@@ -58,7 +58,7 @@ func (r *run) list(ctx context.Context, vault string) (*listing, error) {
 		err = r.o.Catalog.FindArchives(ctx, vault, alive, func(a catalog.ArchiveRecord) error { return take(a.Archive) })
 	}
 	if err != nil {
-		return nil, fmt.Errorf("list vault %s: %w", vault, err)
+		return nil, fmt.Errorf("vault %s: %w", vault, err)
 	}
 	r.listings[vault] = l
 	return l, nil

@@ -3,7 +3,6 @@ package reconcile
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/firn-backup/firn/internal/catalog"
@@ -194,7 +193,7 @@ func (r *run) list(ctx context.Context) (*catalog.Listing, time.Time, error) {
 			}
 			try++
 		default:
-			return nil, time.Time{}, fmt.Errorf("list the vault: %w", err)
+			return nil, time.Time{}, err // it names the vault
 		}
 	}
 }

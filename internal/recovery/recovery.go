@@ -9,7 +9,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -177,7 +176,7 @@ func (r *run) list(ctx context.Context) (manifest.Listing, error) {
 		}
 		all = append(all, coldstore.DamagedArchives(err)...)
 	case err != nil:
-		return manifest.Listing{}, fmt.Errorf("list vault: %w", err)
+		return manifest.Listing{}, err // it names the vault
 	}
 	r.res.AsOf = asOf
 	for _, a := range all {

@@ -11,6 +11,7 @@ import (
 	"github.com/firn-backup/firn/internal/codec"
 	"github.com/firn-backup/firn/internal/extract"
 	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/manifest"
 	"github.com/firn-backup/firn/internal/retrieval"
 	"github.com/firn-backup/firn/internal/snapshot"
 	"github.com/firn-backup/firn/internal/transfer"
@@ -300,7 +301,7 @@ func (c *contents) volume(ctx context.Context, n uint64, vol int) (x *retrieval.
 		return nil, 0, err
 	}
 	if c.vol == nil {
-		c.vol, err = c.r.desk.Open(ctx, v, p.reads, l.opener)
+		c.vol, err = c.open(ctx, v, i)
 		if err != nil && retrieval.IsDamage(err) {
 			p.lost = err
 		}
@@ -309,6 +310,16 @@ func (c *contents) volume(ctx context.Context, n uint64, vol int) (x *retrieval.
 		}
 	}
 	return c.vol, v.Raw, nil
+}
+
+// open opens the volume at an index, or takes it as it was left when keys were tried on it.
+func (c *contents) open(ctx context.Context, v *manifest.Volume, i int) (*retrieval.Volume, error) {
+	if x := c.r.tried; x != nil && i == 0 {
+		c.r.tried = nil
+		return x, nil
+	}
+	p := &c.r.volumes[i]
+	return c.r.desk.Open(ctx, v, p.reads, c.r.chain[p.n].opener)
 }
 
 // unplanned says why a volume was not planned.
@@ -338,7 +349,7 @@ func (c *contents) leave(ctx context.Context, to int) error {
 				if err != nil {
 					return err
 				}
-				if c.vol, err = c.r.desk.Open(ctx, v, p.reads, l.opener); err != nil {
+				if c.vol, err = c.open(ctx, v, c.at); err != nil {
 					c.vol, fault = nil, err
 				}
 			}

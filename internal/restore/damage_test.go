@@ -169,10 +169,17 @@ func TestOpenPGP(t *testing.T) {
 	nothingAt(t, o.To)
 
 	o.Codecs = mine
-	run(t, o)
+	res := run(t, o)
 	sourcetest.Diff(t, w.Tree, o.To)
 	vols, err := w.DB.Volumes(ctx, snap.ID)
 	w.Must(err)
+	var size int64
+	for _, v := range vols {
+		size += v.Size
+	}
+	if res.Read > size { // what the key was tried on is not read again
+		t.Errorf("%d bytes were read of %d", res.Read, size)
+	}
 	for _, v := range vols {
 		offs := []int64{0, 20, v.Size / 2, v.Size - 1}
 		if v.N == 1 { // all of the packet that names the key

@@ -403,9 +403,8 @@ func (r *run) request(ctx context.Context) error {
 
 // tryKeys reads one frame of each snapshot whose volumes only reading can tell
 // whether the keys at hand open them. Where the archive itself is damaged that tells nothing,
-// and the next one is tried.
+// and the next one is tried. What was read of the first volume is what is wanted of it: it stays open.
 func (r *run) tryKeys(ctx context.Context) error {
-	defer r.read.TakeDamages() // what is damaged is met again
 	for i := range r.volumes {
 		p := &r.volumes[i]
 		l := r.chain[p.n]
@@ -419,6 +418,7 @@ func (r *run) tryKeys(ctx context.Context) error {
 		x, err := r.desk.Open(ctx, v, p.reads, l.opener)
 		if err != nil {
 			if retrieval.IsDamage(err) {
+				r.read.TakeDamages() // what is damaged is met again
 				continue
 			}
 			return err
@@ -428,9 +428,15 @@ func (r *run) tryKeys(ctx context.Context) error {
 			off += f.Raw
 		}
 		_, err = x.At(off)
-		x.Close()
+		damaged := r.read.DamagedIn(v.Archive) || retrieval.IsDamage(err)
+		if i == 0 && err == nil && !damaged {
+			r.tried = x // and what it notes of damage from here on is not forgotten
+		} else {
+			x.Close()
+		}
 		switch {
-		case r.read.DamagedIn(v.Archive) || retrieval.IsDamage(err):
+		case damaged:
+			r.read.TakeDamages()
 			continue
 		case err != nil:
 			return err

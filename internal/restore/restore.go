@@ -172,8 +172,9 @@ type run struct {
 	states  states
 	volumes []volumePlan // in the order of reading
 	cached  [2]cachedVolume
-	bare    int64    // problems of no entry
-	lost    []string // damaged archives, in the order they were met; at most Sample
+	tried   *retrieval.Volume // the first of volumes, still open where a key was tried on it
+	bare    int64             // problems of no entry
+	lost    []string          // damaged archives, in the order they were met; at most Sample
 }
 
 // link is one snapshot of the chain.
@@ -260,6 +261,9 @@ func (r *run) openRoot(create bool) error {
 }
 
 func (r *run) close() {
+	if r.tried != nil {
+		r.tried.Close()
+	}
 	if r.root != nil {
 		r.root.Close()
 	}

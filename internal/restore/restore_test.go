@@ -427,6 +427,37 @@ func TestOneFileIsCheap(t *testing.T) {
 
 // TestHostileSnapshot: a snapshot whose links lead its files outside, as one could be that a trusted
 // key signed and that was made on a broken machine.
+// TestNothingIsReadTwice: that the keys open a small archive, whose end the manifest does not keep, is known from its header.
+func TestNothingIsReadTwice(t *testing.T) {
+	t.Parallel()
+	w := restoretest.New(t, "zstd:1", "age", 0)
+	for i := range 3 {
+		w.Write(fmt.Sprintf("f%d", i), restoretest.Noise(byte(i), 10_000))
+	}
+	whole := func(o *backup.Options) { o.VolumeSize, o.FrameSize = 0, 0 }
+	var sizes []int64 // of the volumes of both snapshots
+	snap := w.Backup(whole)
+	for range 2 {
+		vols, err := w.DB.Volumes(ctx, snap.ID)
+		w.Must(err)
+		sizes = append(sizes, vols[0].Size)
+		if len(sizes) < 2 {
+			w.Write("new", restoretest.Noise(9, 10_000))
+			snap = w.Backup(whole)
+		}
+	}
+	for i, tc := range []struct {
+		paths []string
+		most  int64
+	}{{nil, sizes[0] + sizes[1]}, {[]string{w.Tree + "/f1"}, sizes[0]}} {
+		o := w.RestoreOptions(snap, filepath.Join(w.Dir, fmt.Sprint("to", i)))
+		o.Paths = tc.paths
+		if res := run(t, o); res.Read > tc.most {
+			t.Errorf("%d bytes were read of %d", res.Read, tc.most)
+		}
+	}
+}
+
 func TestFullDisk(t *testing.T) {
 	mustrun.Root(t)
 	w := restoretest.New(t, "zstd:1", "age", 0)

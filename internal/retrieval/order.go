@@ -3,7 +3,6 @@ package retrieval
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -234,7 +233,7 @@ func (d *Desk) ask(ctx context.Context, archive string, r coldstore.Range) (cold
 		return err
 	})
 	if err != nil {
-		return rt, fmt.Errorf("request archive %s: %w", archive, err)
+		return rt, err // it names the archive
 	}
 	if rt.Archive == "" {
 		rt.Archive = archive

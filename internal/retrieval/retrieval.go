@@ -234,7 +234,7 @@ func (d *Desk) look(ctx context.Context, r coldstore.Retrieval) (coldstore.Retri
 	case errors.Is(err, coldstore.ErrExpired) || errors.Is(err, coldstore.ErrNotFound):
 		return r, false, d.forget(ctx, r)
 	case err != nil:
-		return r, false, fmt.Errorf("check the retrieval of archive %s: %w", r.Archive, err)
+		return r, false, fmt.Errorf("archive %s: %w", r.Archive, err)
 	case now.Ready && !now.Expires.IsZero() && !d.o.Now().Before(now.Expires):
 		return r, false, d.forget(ctx, r)
 	}

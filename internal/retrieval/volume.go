@@ -40,35 +40,18 @@ func (c Codecs) Opener(h *manifest.Header) (Opener, error) {
 }
 
 // CanOpen tries the keys at hand on a volume without reading anything of it,
-// from the header and tail that its manifest kept. known is false for
+// from the header that its manifest kept. known is false for
 // ciphers where only reading can tell.
 func (o Opener) CanOpen(v *manifest.Volume) (known bool, err error) {
-	if o.Geometry.Whole || len(v.Header) == 0 {
+	t, ok := o.Decryptor.(codec.HeaderTrier)
+	if !ok || len(v.Header) == 0 {
 		return o.Geometry == codec.Geometry{}, nil
 	}
-	_, _, err = o.Decryptor.DecryptAt(ends{v}, v.Size)
+	err = t.TryHeader(v.Header)
 	if errors.Is(err, codec.ErrNoKey) {
 		return true, fmt.Errorf("archive %s: %w", v.Archive, err)
 	}
 	return err == nil, nil
-}
-
-// ends serves the two ends of an archive.
-type ends struct{ v *manifest.Volume }
-
-func (e ends) ReadAt(p []byte, off int64) (int, error) {
-	tail := e.v.Size - int64(len(e.v.Tail))
-	n := 0
-	switch {
-	case off >= tail:
-		n = copy(p, e.v.Tail[off-tail:])
-	case off < int64(len(e.v.Header)):
-		n = copy(p, e.v.Header[off:])
-	}
-	if n < len(p) {
-		return n, io.ErrUnexpectedEOF
-	}
-	return n, nil
 }
 
 // Volume reads the raw stream of one volume, frame by frame and forward best. It is for one goroutine.
@@ -196,9 +179,17 @@ func (x *Volume) At(off int64) ([]byte, error) {
 	case x.cur.i > i && x.err == nil:
 		return nil, fmt.Errorf("archive %s: frame %d was not retrieved", x.v.Archive, i)
 	case x.err != nil:
-		return nil, fmt.Errorf("archive %s: %w", x.v.Archive, x.err)
+		return nil, x.named(x.err)
 	}
 	return x.cur.raw[off-x.cur.off:], nil
+}
+
+// named says which archive an error concerns, where it does not itself.
+func (x *Volume) named(err error) error {
+	if unread := (*transfer.ReadError)(nil); errors.As(err, &unread) {
+		return err
+	}
+	return fmt.Errorf("archive %s: %w", x.v.Archive, err)
 }
 
 func (x *Volume) advance() {
@@ -222,7 +213,7 @@ func (x *Volume) Finish() error {
 	var first error
 	for x.has {
 		if x.err != nil && first == nil {
-			first = fmt.Errorf("archive %s: %w", x.v.Archive, x.err)
+			first = x.named(x.err)
 		}
 		x.advance()
 	}

@@ -23,7 +23,7 @@ func Settle(ctx context.Context, s coldstore.Uploader, p Pending, o Options) (co
 		a, err = find(ctx, s, p, o, err)
 	}
 	if err != nil {
-		return coldstore.Archive{}, fmt.Errorf("settle upload %s: %w", p.UploadID, err)
+		return coldstore.Archive{}, err // it names the upload or the archive
 	}
 	return a, nil
 }

@@ -10,6 +10,12 @@ import (
 	"github.com/firn-backup/firn/treehash"
 )
 
+// ReadError is an archive that could not be read; its text names the archive.
+type ReadError struct{ Err error }
+
+func (e *ReadError) Error() string { return e.Err.Error() }
+func (e *ReadError) Unwrap() error { return e.Err }
+
 // A cursor reads a stretch of an archive in order. When the connection breaks it
 // opens another where the last one broke off.
 type cursor struct {
@@ -50,9 +56,8 @@ func (c *cursor) read(ctx context.Context, p []byte) (int, error) {
 		}
 		c.close()
 		c.since = 0
-		err = fmt.Errorf("read archive %s at byte %d: %w", c.r.Archive, c.off, err)
 		if err := c.retry.again(ctx, err); err != nil {
-			return 0, err
+			return 0, &ReadError{err}
 		}
 	}
 }
@@ -73,6 +78,9 @@ func (c *cursor) try(ctx context.Context, p []byte) (int, error) {
 		p = p[:min(len(p), step)]
 	}
 	n, err := c.rc.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) { // where it was opened, it names the archive itself
+		err = fmt.Errorf("read archive %s at byte %d: %w", c.r.Archive, c.off+int64(n), err)
+	}
 	if n > 0 {
 		// What has come has come: the next read waits for it.
 		if werr := c.o.Limit.Wait(ctx, n); werr != nil {
@@ -82,7 +90,7 @@ func (c *cursor) try(ctx context.Context, p []byte) (int, error) {
 	if errors.Is(err, io.EOF) {
 		err = nil
 		if n == 0 {
-			err = io.ErrUnexpectedEOF // fewer bytes than were asked for
+			err = fmt.Errorf("read archive %s at byte %d: %w", c.r.Archive, c.off, io.ErrUnexpectedEOF) // fewer bytes than were asked for
 		}
 	}
 	return n, err

@@ -262,7 +262,7 @@ func (r *run) list(ctx context.Context) error {
 	// A vault that sees damage itself lists all else, and tells of that.
 	damage := err
 	if err != nil && (asOf.IsZero() || !errors.Is(err, coldstore.ErrIntegrity)) {
-		return fmt.Errorf("list vault: %w", err)
+		return err // it names the vault
 	}
 	r.res.AsOf = asOf
 	lag := r.o.Lister.Traits().ListLag

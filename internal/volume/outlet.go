@@ -54,6 +54,9 @@ func openOutlet(ctx context.Context, o Options, n int) (*outlet, error) {
 	out.plain, err = o.Encrypt.Encrypt(out.dst)
 	if err != nil {
 		out.abort(ctx)
+		if out.dst.err != nil { // and not what the cipher was doing then
+			return nil, fmt.Errorf("write %s: %w", o.name(n), out.dst.err)
+		}
 		return nil, fmt.Errorf("encrypt %s: %w", o.name(n), err)
 	}
 	out.v.Header = out.dst.take()
@@ -158,6 +161,7 @@ type capture struct {
 	keep bool
 	from int64
 	kept []byte
+	err  error // of w
 }
 
 // keepFrom keeps what follows from offset start on, which is still to come.
@@ -186,5 +190,6 @@ func (c *capture) Write(p []byte) (int, error) {
 	if err == nil && n < len(p) {
 		err = io.ErrShortWrite
 	}
+	c.err = err
 	return n, err
 }

@@ -63,7 +63,10 @@ func (e *ageEncryptor) Encrypt(dst io.Writer) (io.WriteCloser, error) {
 
 type ageDecryptor struct{ ids []age.Identity }
 
-var _ codec.Decryptor = (*ageDecryptor)(nil)
+var (
+	_ codec.Decryptor   = (*ageDecryptor)(nil)
+	_ codec.HeaderTrier = (*ageDecryptor)(nil)
+)
 
 func newAgeDecryptor(ids []age.Identity) *ageDecryptor {
 	wrapped := make([]age.Identity, len(ids))
@@ -104,6 +107,17 @@ func (r *ageReader) Read(p []byte) (int, error) {
 		err = ageError(err, r.src.err)
 	}
 	return n, err
+}
+
+// TryHeader asks the identities for the file key, which the header's own code authenticates.
+func (d *ageDecryptor) TryHeader(header []byte) error {
+	if len(d.ids) == 0 {
+		return noKey(Age, errNoIdentity)
+	}
+	if _, err := age.DecryptHeader(header, d.ids...); err != nil {
+		return ageError(err, nil)
+	}
+	return nil
 }
 
 // DecryptAt reads the header in steps of some 60 bytes, so as not to read past
