@@ -261,6 +261,8 @@ func TestCutArchive(t *testing.T) {
 	sameBut(t, w.Tree, o.To, lost)
 }
 
+// TestHostileSnapshot: a snapshot whose links lead its files outside, as one could be that a trusted
+// key signed and that was made on a broken machine.
 func TestHostileSnapshot(t *testing.T) {
 	t.Parallel()
 	w := restoretest.New(t, "zstd:1", "age", 0)

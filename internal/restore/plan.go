@@ -418,7 +418,7 @@ func (r *run) tryKeys(ctx context.Context) error {
 		x, err := r.desk.Open(ctx, v, p.reads, l.opener)
 		if err != nil {
 			if retrieval.IsDamage(err) {
-				r.read.TakeDamages() // what is damaged is met again
+				r.forgetTried()
 				continue
 			}
 			return err
@@ -436,7 +436,7 @@ func (r *run) tryKeys(ctx context.Context) error {
 		}
 		switch {
 		case damaged:
-			r.read.TakeDamages()
+			r.forgetTried()
 			continue
 		case err != nil:
 			return err
@@ -444,4 +444,13 @@ func (r *run) tryKeys(ctx context.Context) error {
 		l.untried = false
 	}
 	return nil
+}
+
+// forgetTried has what was noted of damage so far met again, that of the volume which is still open included.
+func (r *run) forgetTried() {
+	if r.tried != nil {
+		r.tried.Close()
+		r.tried = nil
+	}
+	r.read.TakeDamages()
 }

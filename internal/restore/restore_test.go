@@ -425,8 +425,6 @@ func TestOneFileIsCheap(t *testing.T) {
 	}
 }
 
-// TestHostileSnapshot: a snapshot whose links lead its files outside, as one could be that a trusted
-// key signed and that was made on a broken machine.
 // TestNothingIsReadTwice: that the keys open a small archive, whose end the manifest does not keep, is known from its header.
 func TestNothingIsReadTwice(t *testing.T) {
 	t.Parallel()
