@@ -123,8 +123,14 @@ func (a *App) Close() error {
 // ErrNoCatalog says that there is no catalog yet.
 var ErrNoCatalog = errors.New("there is no catalog yet")
 
+// CatalogError is a catalog that could not be opened; its text names it.
+type CatalogError struct{ Err error }
+
+func (e *CatalogError) Error() string { return e.Err.Error() }
+func (e *CatalogError) Unwrap() error { return e.Err }
+
 // Catalog opens the catalog, once. Where there is none it is made if create is
-// set, and is ErrNoCatalog, of kind failure.NotFound, otherwise.
+// set, and is ErrNoCatalog, of kind failure.NotFound, otherwise. What keeps it from being opened is a CatalogError.
 func (a *App) Catalog(ctx context.Context, create bool) (*catalog.DB, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -135,11 +141,11 @@ func (a *App) Catalog(ctx context.Context, create bool) (*catalog.DB, error) {
 	case errors.Is(err, fs.ErrNotExist) && !create:
 		return nil, failure.Errorf(failure.NotFound, "catalog %s: %w", a.Paths.Catalog, ErrNoCatalog)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("open catalog: %w", err)
+		return nil, &CatalogError{fmt.Errorf("open catalog: %w", err)}
 	}
 	db, err := sqlite.Open(ctx, a.Paths.Catalog, sqlite.Options{})
 	if err != nil {
-		return nil, err
+		return nil, &CatalogError{err}
 	}
 	if why := db.ReadOnlyReason(); why != "" {
 		a.o.Warn("the catalog can only be read: " + why)

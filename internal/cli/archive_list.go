@@ -173,7 +173,7 @@ func (c *command) listArchives(cmd *cobra.Command, vaults []string, f listArchiv
 	case failed == 0:
 		return nil
 	case failed == all:
-		return failure.Errorf(failure.Failed, "none of %d vaults could be listed", failed)
+		return failure.Errorf(failure.Failed, "%s could not be listed", units.Count(failed, "vault"))
 	}
 	return failure.Errorf(failure.Partial, "%d of %d vaults could not be listed", failed, all)
 }

@@ -69,6 +69,9 @@ func (c *command) recordFailure(ctx context.Context, a *app.App, set string, err
 		rerr = run.End(ctx, code, err.Error())
 		c.lastRun = lastRun{run.ID, err.Error(), code}
 	}
+	if without := (*app.CatalogError)(nil); errors.As(rerr, &without) && errors.As(err, &without) {
+		return // the error says why already
+	}
 	if rerr != nil {
 		c.warn("set %s: the failure cannot be written down: %v", set, rerr)
 	}

@@ -160,7 +160,7 @@ func (c *command) restoreItems(ctx context.Context, a *app.App, set catalog.Set,
 	if o.Transfer.Limit, err = c.limiter(a, f.limit); err != nil {
 		return err
 	}
-	o.Snapshot = func(ctx context.Context, id string, under []string, dry bool) (int64, error) {
+	o.Snapshot = func(ctx context.Context, id string, under []string, dry bool) (items.SnapshotResult, error) {
 		return c.restoreItemSnapshot(ctx, a, id, under, dry, f)
 	}
 	var run *app.Run
@@ -204,24 +204,24 @@ func itemsRestoreSummary(set string, r items.RestoreResult, f restoreFlags) stri
 	return text
 }
 
-// restoreItemSnapshot restores an item in Firn's format: under its own name, as the plain ones are. It returns how many bytes were read, or with
-// dry are to be.
-func (c *command) restoreItemSnapshot(ctx context.Context, a *app.App, id string, under []string, dry bool, f restoreFlags) (int64, error) {
+// restoreItemSnapshot restores an item in Firn's format: under its own name, as the plain ones are. It tells what was done, or with
+// dry would be.
+func (c *command) restoreItemSnapshot(ctx context.Context, a *app.App, id string, under []string, dry bool, f restoreFlags) (items.SnapshotResult, error) {
 	db, err := a.Catalog(ctx, false)
 	if err != nil {
-		return 0, err
+		return items.SnapshotResult{}, err
 	}
 	snap, err := db.Snapshot(ctx, id)
 	if err != nil {
-		return 0, err
+		return items.SnapshotResult{}, err
 	}
 	o, err := restoreOptions(f)
 	if err != nil {
-		return 0, err
+		return items.SnapshotResult{}, err
 	}
 	store, err := a.OpenStore(ctx, snap.Vault, false)
 	if err != nil {
-		return 0, err
+		return items.SnapshotResult{}, err
 	}
 	full := ""
 	if len(snap.Header.Paths) == 1 {
@@ -239,18 +239,18 @@ func (c *command) restoreItemSnapshot(ctx context.Context, a *app.App, id string
 	o.Catalog, o.Store, o.Traits, o.Snapshot, o.Now, o.Codecs = db, store, store.Traits(), snap.ID, a.Now, a.Codecs(f.identities)
 	d, err := c.desk(ctx, f.retrieveFlags, snap.Vault, store)
 	if err != nil {
-		return 0, err
+		return items.SnapshotResult{}, err
 	}
 	o.Tier, o.Days, o.Pace, o.Approve = d.tier, d.days, d.pace, d.approve
 	if o.Transfer.Limit, err = c.limiter(a, f.limit); err != nil {
-		return 0, err
+		return items.SnapshotResult{}, err
 	}
 	o.DryRun = dry
 	res, err := restore.Run(ctx, o)
 	if dry {
-		return res.Plan.Read, err
+		return items.SnapshotResult{Read: res.Plan.Read, Kept: res.Plan.Kept > 0 && res.Plan.Kept == res.Plan.Files}, err
 	}
-	return res.Read, err
+	return items.SnapshotResult{Read: res.Read, Kept: res.Kept > 0 && res.Files == 0}, err
 }
 
 type itemsRestoreWatcher struct {

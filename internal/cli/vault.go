@@ -65,7 +65,7 @@ type jsonVault struct {
 
 // vaultContent is what a vault holds of one sort.
 type vaultContent struct {
-	What     string `json:"what"` // "volume", "manifest", "key", "foreign"
+	What     string `json:"what"` // "volume", "manifest", "key", "item", "items" (an index of such), "foreign"
 	Archives int64  `json:"archives"`
 	Size     int64  `json:"size"`
 }

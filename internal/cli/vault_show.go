@@ -12,6 +12,7 @@ import (
 	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/internal/coldstore"
 	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/itemstore"
 	"github.com/firn-backup/firn/internal/manifest"
 	"github.com/firn-backup/firn/internal/units"
 )
@@ -62,10 +63,18 @@ func (n *contents) list() []vaultContent {
 	return list
 }
 
+// contentName is what people are told of a sort of archive; in JSON it is what descriptions call it.
+func contentName(what string) string {
+	if what == itemstore.WhatIndex {
+		return "index of items"
+	}
+	return what
+}
+
 func (n *contents) print(o *output) {
 	t := newTable("CONTENT", ">ARCHIVES", ">SIZE")
 	for _, k := range n.list() {
-		t.row(k.What, count(k.Archives), units.Size(k.Size))
+		t.row(contentName(k.What), count(k.Archives), units.Size(k.Size))
 	}
 	t.row("all", count(n.archives), units.Size(n.size))
 	t.print(o)

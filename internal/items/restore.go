@@ -47,9 +47,9 @@ type RestoreOptions struct {
 	Transfer  transfer.Options
 	Approve   func(ctx context.Context, vault string, b retrieval.Bill) error
 	Pace      cost.Pace
-	// Snapshot restores an item in Firn's format: paths of a snapshot. It returns how many bytes were read; with dry nothing is restored, and it
-	// returns how many there are to be read. Needed where there are such.
-	Snapshot func(ctx context.Context, id string, under []string, dry bool) (read int64, err error)
+	// Snapshot restores an item in Firn's format: paths of a snapshot. With dry nothing is restored, and it
+	// tells what would be done. Needed where there are such.
+	Snapshot func(ctx context.Context, id string, under []string, dry bool) (SnapshotResult, error)
 
 	Observe RestoreObserver // may be nil
 }
@@ -73,6 +73,12 @@ type RestoreResult struct {
 	Kept   int64 // were there already
 	Read   int64
 	itemstore.Problems
+}
+
+// SnapshotResult is what was done with an item in Firn's format.
+type SnapshotResult struct {
+	Read int64 // bytes
+	Kept bool  // all files of it were there already
 }
 
 // wanted is an item that is selected.
@@ -227,11 +233,16 @@ func (r *restorer) missing(ctx context.Context, list []wanted) ([]wanted, error)
 		}
 		r.res.ToRead += w.Archive.Size
 		if w.Snapshot != "" && r.o.DryRun && r.o.Snapshot != nil {
-			n, err := r.o.Snapshot(ctx, w.Snapshot, w.under, true)
+			is, err := r.o.Snapshot(ctx, w.Snapshot, w.under, true)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", w.Path, err)
 			}
-			r.res.ToRead += n
+			r.res.ToRead += is.Read
+			if is.Kept {
+				r.res.Kept++
+				r.o.Observe.Restored(w.Item, true)
+				continue
+			}
 		}
 		kept = append(kept, w)
 	}
@@ -289,10 +300,13 @@ func (r *restorer) snapshot(ctx context.Context, w wanted) error {
 	if r.o.Snapshot == nil {
 		return errors.New("restore: an option is missing")
 	}
-	n, err := r.o.Snapshot(ctx, w.Snapshot, w.under, false)
-	r.read.Add(n)
-	r.o.Observe.Read(n)
+	is, err := r.o.Snapshot(ctx, w.Snapshot, w.under, false)
+	r.read.Add(is.Read)
+	r.o.Observe.Read(is.Read)
 	switch {
+	case err == nil && is.Kept:
+		r.res.Kept++
+		r.o.Observe.Restored(w.Item, true)
 	case err == nil:
 		r.res.Files++
 		r.o.Observe.Restored(w.Item, false)

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/firn-backup/firn/internal/coldstore"
+	"github.com/firn-backup/firn/internal/units"
 )
 
 // Inspect looks at the bucket's versions, locks and lifecycle rules, and writes down what machines must be allowed.
@@ -103,11 +104,15 @@ func (s *Store) inspectLock(ctx context.Context, in *coldstore.Inspection, fact 
 		text = "possible"
 		if r := out.ObjectLockConfiguration.Rule; r != nil && r.DefaultRetention != nil {
 			d := r.DefaultRetention
-			text = fmt.Sprintf("%s by default, %d days %d years", d.Mode, number(d.Days), number(d.Years))
+			length := units.Count(int(number(d.Days)), "day")
+			if n := number(d.Years); n > 0 {
+				length = units.Count(int(n), "year")
+			}
+			text = fmt.Sprintf("%s by default, %s", d.Mode, length)
 		}
 	}
 	if s.l.lock != "" {
-		text += fmt.Sprintf("; this vault: %s, %d days", s.l.lock, s.l.lockDays)
+		text += fmt.Sprintf("; this vault: %s, %s", s.l.lock, units.Count(int(s.l.lockDays), "day"))
 		if !on {
 			in.Dangers = append(in.Dangers, fmt.Sprintf("the URL says lock=%s, and bucket %s has no Object Lock: uploads will be refused; turn it on (it needs versions), or take lock= away", s.l.lock, s.l.bucket))
 		}
@@ -181,7 +186,7 @@ func (r rule) dangers(l location) []string {
 	if e == nil || number(e.Days) == 0 && e.Date == nil {
 		return nil
 	}
-	when := fmt.Sprintf("%d days after their upload", number(e.Days))
+	when := units.Count(int(number(e.Days)), "day") + " after their upload"
 	if e.Date != nil {
 		when = "on " + e.Date.UTC().Format("2006-01-02")
 	}
@@ -195,7 +200,7 @@ func (r rule) notes(l location) []string {
 		list = append(list, fmt.Sprintf("%s moves archives to class %s: manifests too, which then cannot be read at once, and each move is charged", r.name(), t.StorageClass))
 	}
 	if a := r.AbortIncompleteMultipartUpload; a != nil && number(a.DaysAfterInitiation) < 2 {
-		list = append(list, fmt.Sprintf("%s gives up uploads after %d days: one that takes longer never ends", r.name(), number(a.DaysAfterInitiation)))
+		list = append(list, fmt.Sprintf("%s gives up uploads after %s: one that takes longer never ends", r.name(), units.Count(int(number(a.DaysAfterInitiation)), "day")))
 	}
 	return list
 }
