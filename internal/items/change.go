@@ -131,6 +131,10 @@ func (r *run) sameDir(ctx context.Context, c Candidate, old catalog.Item) (bool,
 	if m, err = r.measure(ctx, c, true); err != nil {
 		return false, err
 	}
+	if asOnce(m, old) {
+		fill(&old, m)
+		return true, r.learnt(ctx, old)
+	}
 	if !bytes.Equal(m.Content[:], old.Content) || !bytes.Equal(m.Shape[:], old.Shape) {
 		return false, nil
 	}
@@ -139,6 +143,18 @@ func (r *run) sameDir(ctx context.Context, c Candidate, old catalog.Item) (bool,
 	}
 	old.State = m.State
 	return true, r.seen(ctx, old)
+}
+
+// attributesSettled is how long before a directory was stored something must have been changed to be in its archive for certain: longer than a run
+// takes from a look at a directory to the end of its upload.
+const attributesSettled = 7 * 24 * time.Hour
+
+// asOnce says whether a directory is what was stored of it when attributes were not compared yet. Those of files have not changed where State
+// says so, and those of directories where these have not changed since. Else all directories of a system that labels its files (SELinux)
+// would be stored again.
+func asOnce(m itemstore.Measure, old catalog.Item) bool {
+	return m.OldState != [32]byte{} && m.OldState == old.State && m.OldContent != [32]byte{} && bytes.Equal(m.OldContent[:], old.Content) &&
+		m.DirChange.Add(attributesSettled).Before(old.Stored)
 }
 
 // steady says that an item was stored without what could not be read, and that the same things missing next time are no

@@ -56,7 +56,11 @@ type Measure struct {
 	Files   int64
 	Bytes   int64
 	Newest  time.Time // change of any file
-	Faults  []snapshot.Problem
+
+	// State and Content as they were made when attributes were not among them. Zero where those are, and where nothing has any that counts.
+	OldState, OldContent [32]byte
+	DirChange            time.Time // the last change of status of any directory, by which its attributes change
+	Faults               []snapshot.Problem
 	// Changing says that a fault is of something that changed, or vanished, while it was read: again it may be whole.
 	Changing bool
 }
@@ -91,6 +95,8 @@ func (t *meter) entry(e *snapshot.Entry, rel string) {
 		if at := e.MTime.Time(); at.After(t.m.Newest) {
 			t.m.Newest = at
 		}
+	} else if at := e.CTime.Time(); at.After(t.m.DirChange) {
+		t.m.DirChange = at
 	}
 	hashNumbers(t.state, int64(e.Ino))
 	if len(e.Xattrs) > 0 {
@@ -134,10 +140,14 @@ var errTorn = errors.New("not a true copy")
 func (t *meter) end(contents bool) Measure {
 	t.shape.Sum(t.m.Shape[:0])
 	t.state.Write(t.m.Shape[:])
+	steady := !t.young && t.faults == 0
 	if t.dirAttrs != nil {
+		if steady {
+			t.state.Sum(t.m.OldState[:0])
+		}
 		t.state.Write(t.dirAttrs.Sum(nil))
 	}
-	if !t.young && t.faults == 0 {
+	if steady {
 		t.state.Sum(t.m.State[:0])
 	}
 	if contents && !t.m.Changing && t.faults <= maxFaults {
@@ -147,6 +157,10 @@ func (t *meter) end(contents bool) Measure {
 			hashText(t.content, f.Path)
 		}
 		if t.attrs != nil {
+			if c, err := t.content.(hash.Cloner).Clone(); err == nil {
+				c.Write(t.m.Shape[:])
+				c.Sum(t.m.OldContent[:0])
+			}
 			t.content.Write(t.attrs.Sum(nil))
 		}
 		t.content.Write(t.m.Shape[:])
