@@ -62,6 +62,7 @@ type ItemMore struct {
 	Content []byte `json:"content,omitempty"` // hash of Shape and the contents
 	Torn    bool   `json:"torn,omitempty"`    // something changed while it was read
 	Mounted bool   `json:"mounted,omitempty"` // it lay on another file system than the set's directory
+	Mount   string `json:"mount,omitempty"`   // the directory where that was mounted, relative to the set's; empty: not known
 }
 
 // Size is how many bytes it has before the codecs, as lists show it: of a directory, those of the files.

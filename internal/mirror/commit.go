@@ -55,7 +55,7 @@ func (r *run) uploads(ctx context.Context) error {
 			break
 		}
 		group.Go(func() error {
-			i, err := r.s.PutFile(gctx, catalog.Item{Path: c.Path, ItemMore: catalog.ItemMore{Mounted: c.mounted}}, r.dir.Opener(c.Path), r.o.Names, r.o.Observe.Sending)
+			i, err := r.s.PutFile(gctx, catalog.Item{Path: c.Path, ItemMore: catalog.ItemMore{Mounted: c.mount != "", Mount: c.mount}}, r.dir.Opener(c.Path), r.o.Names, r.o.Observe.Sending)
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
@@ -81,10 +81,21 @@ func (r *run) uploads(ctx context.Context) error {
 	return errors.Join(group.Wait(), context.Cause(ctx))
 }
 
-// mounted says whether a file lies on another file system, or another mount of the same one, than the directory itself.
-func (r *run) mounted(p string) bool {
-	_, device := r.nearest(p)
-	return device != r.device
+// mount is the directory where the file system, or the mount of the same one, that a file lies on is mounted; empty: it is the one that the
+// set's directory lies on.
+func (r *run) mount(p string) string {
+	dir, at := r.nearest(p)
+	if at == r.device {
+		return ""
+	}
+	for dir != "" {
+		above, next := r.nearest(dir)
+		if next != at {
+			return dir
+		}
+		dir = above
+	}
+	return ""
 }
 
 // endGone writes down that files are gone.

@@ -118,7 +118,7 @@ func (r *run) withhold() {
 			continue
 		}
 		if i.Mounted {
-			if dir, device := r.nearest(i.Path); device == r.device {
+			if dir, is := r.unmounted(i); is {
 				w := unmounted[dir]
 				if w == nil {
 					w = &Withheld{Dir: dir, Reason: "the file system that its files were on is not mounted"}
@@ -172,6 +172,17 @@ func (r *run) nearest(p string) (string, place) {
 		}
 	}
 	return "", r.device
+}
+
+// unmounted says whether what a missing file lay on is not mounted, and the innermost directory around it that is there.
+func (r *run) unmounted(i catalog.Item) (string, bool) {
+	dir, at := r.nearest(i.Path)
+	if i.Mount == "" {
+		return dir, at == r.device
+	}
+	here, there := r.bands[i.Mount]
+	_, above := r.nearest(i.Mount)
+	return dir, !there || here == above
 }
 
 // place is what a directory lies on: a device, and the mount, by which a directory of the same device that is mounted elsewhere is told from

@@ -66,7 +66,7 @@ type Change struct {
 	// Due is when an archive may be deleted; zero: now. Then it is kept until a run after that.
 	Due time.Time
 
-	mounted bool // the file lies on another mount than the set's directory
+	mount string // where what the file lies on is mounted; empty: it is the mount of the set's directory
 }
 
 // Observer is told what happens. Read, Stored and Problem come from several goroutines.
@@ -337,7 +337,7 @@ func (r *run) compare(ctx context.Context) error {
 func (r *run) file(ctx context.Context, group *errgroup.Group, buffers *sync.Pool, e snapshot.Entry, rel string, old *catalog.Item) {
 	r.res.Files++
 	r.res.Bytes += e.Size
-	c := Change{Kind: New, Path: rel, Size: e.Size, mounted: r.mounted(rel)}
+	c := Change{Kind: New, Path: rel, Size: e.Size, mount: r.mount(rel)}
 	if old == nil {
 		r.upload(c)
 		return
@@ -353,8 +353,8 @@ func (r *run) file(ctx context.Context, group *errgroup.Group, buffers *sync.Poo
 	case old.Plain == e.Size && state == old.State && state != [32]byte{} && !r.o.Checksum:
 		r.mu.Lock()
 		r.res.Unchanged++
-		if now := *old; now.Mounted != c.mounted {
-			now.Mounted = c.mounted
+		if now := *old; now.Mounted != (c.mount != "") || now.Mount != c.mount {
+			now.Mounted, now.Mount = c.mount != "", c.mount
 			r.seen = append(r.seen, now)
 		}
 		r.mu.Unlock()
@@ -402,7 +402,7 @@ func (r *run) read(ctx context.Context, rel string, buf []byte, old catalog.Item
 	if r.o.Names != nil {
 		old.User, old.Group = r.o.Names(old.UID, old.GID)
 	}
-	old.Mounted = c.mounted
+	old.Mounted, old.Mount = c.mount != "", c.mount
 	r.mu.Lock()
 	r.res.Unchanged++
 	if learn {
