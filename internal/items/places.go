@@ -1,6 +1,7 @@
 package items
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/firn-backup/firn/internal/snapshot"
@@ -12,14 +13,15 @@ import (
 func (r *restorer) places(list []wanted) []wanted {
 	drop := make([]bool, len(list))
 	for k, file := range list {
-		end, newest := k+1, uint64(0)
+		end, newer := k+1, false
 		for ; end < len(list) && snapshot.Below(list[end].Path, file.Path); end++ {
-			newest = max(newest, list[end].N)
+			// Runs that were made up of archives' times may have stored both.
+			newer = newer || cmp.Or(cmp.Compare(list[end].N, file.N), list[end].Stored.Compare(file.Stored)) > 0
 		}
 		if end == k+1 {
 			continue
 		}
-		if newest > file.N {
+		if newer {
 			drop[k] = true
 			r.problem(file.Path, fmt.Errorf("it is a directory in newer versions, which are restored; SET@WHEN of before has it"))
 			continue
