@@ -22,11 +22,14 @@ import (
 const fewFiles = 10
 
 // tally counts the files that are stored of a directory, those below it included.
-type tally struct{ known, gone int64 }
+type tally struct {
+	known, gone int64
+	unseen      int64 // of those that are gone: known by their archives only
+}
 
 // count counts a stored file in all directories that it lies in.
-func (r *run) count(p string, gone bool) {
-	for {
+func (r *run) count(i catalog.Item, gone bool) {
+	for p := i.Path; ; {
 		p = path.Dir(p)
 		if p == "." || p == "/" {
 			p = ""
@@ -39,6 +42,9 @@ func (r *run) count(p string, gone bool) {
 		t.known++
 		if gone {
 			t.gone++
+			if i.Bare {
+				t.unseen++
+			}
 		}
 		if p == "" {
 			return
@@ -100,12 +106,16 @@ func (r *run) withhold() {
 	why := map[string]Withheld{}
 	for _, dir := range slices.Sorted(maps.Keys(r.dirs)) {
 		t := r.dirs[dir]
-		if t.gone*2 <= t.known || dir != "" && t.known < fewFiles {
+		// Whether a file that the catalog knows by its archive only lay on something that is not mounted is not known either.
+		unseen := t.unseen > 0 && t.gone == t.known
+		if t.gone*2 <= t.known || dir != "" && t.known < fewFiles && !unseen {
 			continue
 		}
 		w := Withheld{Dir: dir, Files: t.gone, Known: t.known, Reason: "more than half of its files are not there"}
 		if _, there := r.bands[dir]; !there && dir != "" {
 			w.Reason = "it is not there"
+		} else if unseen {
+			w.Reason = "none of its files is there, and they were not seen here before"
 		}
 		why[dir] = w
 	}
@@ -189,13 +199,18 @@ func (r *run) unmounted(i catalog.Item) (string, bool) {
 // the one that it hides. Systems that do not tell of mounts (Linux before 5.8) have the device only.
 type place struct{ device, mount uint64 }
 
-func placeOf(dir string, device uint64, flags int) place {
+// placeOf finds where a directory lies; where the system cannot tell (its path may be too long) it lies where the directory around it does, if
+// that is on the same device.
+func placeOf(dir string, device uint64, flags int, above place) place {
 	var st unix.Statx_t
 	err := unix.Statx(unix.AT_FDCWD, dir, flags|unix.AT_NO_AUTOMOUNT, unix.STATX_MNT_ID, &st)
-	if err != nil || st.Mask&unix.STATX_MNT_ID == 0 {
-		return place{device: device}
+	switch {
+	case err == nil && st.Mask&unix.STATX_MNT_ID != 0:
+		return place{device, st.Mnt_id}
+	case device == above.device:
+		return above
 	}
-	return place{device, st.Mnt_id}
+	return place{device: device}
 }
 
 // ErrEmptied says that there is nothing where there was something.

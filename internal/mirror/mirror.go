@@ -266,7 +266,7 @@ func (r *run) compare(ctx context.Context) error {
 	if err := unix.Stat(r.o.Dir, &st); err != nil {
 		return fmt.Errorf("%s: %w", r.o.Dir, err)
 	}
-	r.device = placeOf(r.o.Dir, st.Dev, 0)
+	r.device = placeOf(r.o.Dir, st.Dev, 0, place{device: st.Dev})
 	next, stop := iter.Pull2(r.rows(ctx))
 	defer stop()
 	row, err, more := next()
@@ -293,17 +293,21 @@ func (r *run) compare(ctx context.Context) error {
 			}
 			switch e.Type {
 			case snapshot.Dir:
-				r.bands[rel] = r.device
+				at := r.device
 				if rel != "" {
-					r.bands[rel] = placeOf("/"+e.Path, e.Dev, unix.AT_SYMLINK_NOFOLLOW)
+					_, above := r.nearest(rel)
+					at = placeOf("/"+e.Path, e.Dev, unix.AT_SYMLINK_NOFOLLOW, above)
 				}
+				r.bands[rel] = at
 			case snapshot.File:
 				var old *catalog.Item
 				if more && row.Path == rel {
 					mine := row
 					old = &mine
 				}
-				r.file(gctx, group, &buffers, *e, rel, old)
+				if err := r.file(gctx, group, &buffers, *e, rel, old); err != nil {
+					return err
+				}
 			default:
 				r.res.Left++
 			}
@@ -334,40 +338,41 @@ func (r *run) compare(ctx context.Context) error {
 }
 
 // file decides about a file that is there.
-func (r *run) file(ctx context.Context, group *errgroup.Group, buffers *sync.Pool, e snapshot.Entry, rel string, old *catalog.Item) {
+func (r *run) file(ctx context.Context, group *errgroup.Group, buffers *sync.Pool, e snapshot.Entry, rel string, old *catalog.Item) error {
 	r.res.Files++
 	r.res.Bytes += e.Size
 	c := Change{Kind: New, Path: rel, Size: e.Size, mount: r.mount(rel)}
 	if old == nil {
 		r.upload(c)
-		return
+		return nil
 	}
-	r.count(rel, false)
+	r.count(*old, false)
 	c.Kind = Changed
 	state := itemstore.FileState(&e, r.o.Items.Wall())
 	switch {
 	case !old.Deleted.IsZero():
 		c.Kind = Lost
 		r.upload(c)
-		return
+		return nil
 	case old.Plain == e.Size && state == old.State && state != [32]byte{} && !r.o.Checksum:
-		r.mu.Lock()
-		r.res.Unchanged++
 		if now := *old; now.Mounted != (c.mount != "") || now.Mount != c.mount {
 			now.Mounted, now.Mount = c.mount != "", c.mount
-			r.seen = append(r.seen, now)
+			return r.unchanged(ctx, now, false)
 		}
+		r.mu.Lock()
+		r.res.Unchanged++
 		r.mu.Unlock()
-		return
+		return nil
 	case old.Plain != e.Size && !old.Bare:
 		r.upload(c)
-		return
+		return nil
 	}
 	group.Go(func() error {
 		buf := buffers.Get().(*[]byte)
 		defer buffers.Put(buf)
 		return r.read(ctx, rel, *buf, *old, c)
 	})
+	return nil
 }
 
 // read compares a file by its tree hash.
@@ -403,12 +408,18 @@ func (r *run) read(ctx context.Context, rel string, buf []byte, old catalog.Item
 		old.User, old.Group = r.o.Names(old.UID, old.GID)
 	}
 	old.Mounted, old.Mount = c.mount != "", c.mount
+	return r.unchanged(ctx, old, learn)
+}
+
+// unchanged notes a file whose contents are what is stored, and of which something else has changed. What is noted is written down
+// as soon as it is much. learnt says that its hash was not known either.
+func (r *run) unchanged(ctx context.Context, i catalog.Item, learnt bool) error {
 	r.mu.Lock()
 	r.res.Unchanged++
-	if learn {
-		r.learnt = append(r.learnt, old)
+	if learnt {
+		r.learnt = append(r.learnt, i)
 	} else {
-		r.seen = append(r.seen, old)
+		r.seen = append(r.seen, i)
 	}
 	full := len(r.seen) >= pieceOfRows || len(r.learnt) >= pieceOfRows
 	r.mu.Unlock()
@@ -472,7 +483,7 @@ func (r *run) missing(i catalog.Item) {
 			return
 		}
 	}
-	r.count(i.Path, true)
+	r.count(i, true)
 	r.gone = append(r.gone, i)
 }
 

@@ -1,12 +1,17 @@
 package mirror_test
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/mirror"
 	"github.com/firn-backup/firn/internal/mustrun"
 )
 
@@ -97,6 +102,104 @@ func TestMountWithinAMountThatIsGone(t *testing.T) {
 	mount(inner, filepath.Join(w.Dir, "mnt/nest"))
 	must(t, os.Remove(filepath.Join(outer, "o2")))
 	if res, err = w.run(w.Vault); err != nil || res.Deleted != 1 || res.Stored != 0 {
+		t.Fatalf("%v, %+v", err, res)
+	}
+}
+
+// looking is told how far a run has come.
+type looking struct {
+	counter
+	at func(files int64)
+}
+
+func (l looking) Looking(files int64) { l.at(files) }
+
+// Many unchanged files that lie on a mount now: what is noted of them is written down while the run goes on.
+func TestManyFilesOnAMountThatIsNew(t *testing.T) {
+	t.Parallel()
+	const files = 2500
+	w := newWorld(t, false)
+	for n := range files {
+		w.Write(fmt.Sprintf("bands/%04d", n), "")
+	}
+	_, err := w.run(w.Vault)
+	must(t, err)
+	bands := filepath.Join(w.Dir, "bands")
+	if err := syscall.Mount(bands, bands, "", syscall.MS_BIND, ""); err != nil {
+		mustrun.Skip(t, "cannot mount: "+err.Error())
+	}
+	t.Cleanup(func() { must(t, syscall.Unmount(bands, 0)) })
+	noted := func() (n int64) {
+		must(t, w.DB.Items(context.Background(), w.Set.ID, catalog.ItemQuery{}, func(i catalog.Item) error {
+			if i.Mount == "bands" {
+				n++
+			}
+			return nil
+		}))
+		return n
+	}
+	most := int64(0)
+	res, err := w.run(w.Vault, func(o *mirror.Options) {
+		o.Observe = looking{counter{&w.read}, func(met int64) { most = max(most, met-noted()) }}
+	})
+	must(t, err)
+	if res.Unchanged != files || noted() != files || w.read.Load() != 0 {
+		t.Fatalf("%+v, %d noted, %d bytes read", res, noted(), w.read.Load())
+	}
+	if most > 1000 {
+		t.Fatalf("%d files were noted in memory", most)
+	}
+}
+
+// After a lost catalog nobody knows what lay on a mount: where none of a directory's files is there, nothing is deleted.
+func TestUnmountedAfterALostCatalog(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false)
+	for _, n := range []string{"1", "2", "3", "4", "mnt/a", "mnt/b"} {
+		w.Write(n, n)
+	}
+	_, err := w.run(w.Vault)
+	must(t, err)
+	w.LoseCatalog()
+	w.Remove("mnt/a")
+	w.Remove("mnt/b")
+	for range 2 {
+		res, err := w.run(w.Vault)
+		if failure.KindOf(err) != failure.Partial || len(res.Withheld) != 1 || res.Withheld[0].Dir != "mnt" || res.Deleted != 0 {
+			t.Fatalf("%v, %+v", err, res)
+		}
+	}
+	// What was met since is gone when it is gone.
+	w.Write("mnt/a", "mnt/a")
+	w.Write("mnt/b", "mnt/b")
+	if res, err := w.run(w.Vault); err != nil || res.Stored != 0 {
+		t.Fatalf("%v, %+v", err, res)
+	}
+	w.Remove("mnt/a")
+	w.Remove("mnt/b")
+	if res, err := w.run(w.Vault); err != nil || res.Deleted != 2 {
+		t.Fatalf("%v, %+v", err, res)
+	}
+}
+
+// The system does not tell where a directory of a path this long is mounted: it is where the directory around it is.
+func TestPathTooLongToAskFor(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false)
+	for _, n := range []string{"1", "2", "3", "4"} {
+		w.Write(n, n)
+	}
+	root, err := os.OpenRoot(w.Dir)
+	must(t, err)
+	defer root.Close()
+	deep := strings.Repeat(strings.Repeat("d", 200)+"/", 21)
+	must(t, root.MkdirAll(deep, 0o755))
+	must(t, root.WriteFile(deep+"file", []byte("deep"), 0o644))
+	if res, err := w.run(w.Vault); err != nil || res.Stored != 5 {
+		t.Fatalf("%v, %+v", err, res)
+	}
+	must(t, root.RemoveAll(deep[:200]))
+	if res, err := w.run(w.Vault); err != nil || res.Deleted != 1 {
 		t.Fatalf("%v, %+v", err, res)
 	}
 }
