@@ -23,7 +23,7 @@ import (
 	"github.com/firn-backup/firn/internal/transfer"
 )
 
-// This file is the one list of adapters: which vaults, sources and codecs there are.
+// This file is the one list of adapters: which vaults and sources there are. That of codecs is codec.Kinds.
 
 // vaultHost is what a vault is given by who opens it.
 type vaultHost struct {

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/firn-backup/firn/internal/catalog"
+	"github.com/firn-backup/firn/internal/codec"
 	"github.com/firn-backup/firn/internal/coldstore"
 	"github.com/firn-backup/firn/internal/manifest"
 	"github.com/firn-backup/firn/internal/snapshot"
@@ -122,7 +123,7 @@ func describe(h manifest.Header, what string, n int) manifest.Description {
 func codecNames(h manifest.Header) []string {
 	var names []string
 	for _, n := range []string{h.Compress, h.Encrypt} {
-		if n != "none" && n != "" {
+		if n != codec.None && n != "" {
 			names = append(names, n)
 		}
 	}

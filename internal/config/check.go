@@ -7,12 +7,12 @@ import (
 	"net/url"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/firn-backup/firn/internal/codec"
 	"github.com/firn-backup/firn/internal/keyfile"
 	"github.com/firn-backup/firn/internal/snapshot"
 )
@@ -112,10 +112,10 @@ func (p *parser) checkSet(c *Config, s *Set) {
 		p.fault(at("vault"), "there is no [vault.%s]", s.Vault)
 	}
 	p.checkHooks(s, at)
-	if s.Compress != "" && !validCompress(s.Compress) {
+	if _, _, ok := codec.ParseCompression(s.Compress); s.Compress != "" && !ok {
 		p.fault(at("compress"), "%q: must be zstd or zstd:1 to zstd:19, the same with gzip or bzip2 and 1 to 9, or none", s.Compress)
 	}
-	if s.Encrypt != "" && !slices.Contains([]string{"age", "openpgp", "none"}, s.Encrypt) {
+	if s.Encrypt != "" && !codec.IsEncryption(s.Encrypt) {
 		p.fault(at("encrypt"), "%q: must be age, openpgp or none", s.Encrypt)
 	}
 	p.checkRecipients(s, at)
@@ -163,9 +163,9 @@ func (p *parser) checkRecipients(s *Set, at func(string) string) {
 	}
 	n := len(s.Recipients) + len(s.RecipientFiles)
 	switch {
-	case s.Encrypt == "none" && n > 0:
+	case s.Encrypt == codec.None && n > 0:
 		p.fault(at("encrypt"), "none, but there are recipients")
-	case s.Encrypt == "openpgp" && n == 0 && p.good(at("recipients")) && p.good(at("recipient-files")):
+	case s.Encrypt == codec.OpenPGP && n == 0 && p.good(at("recipients")) && p.good(at("recipient-files")):
 		p.fault(at("encrypt"), "openpgp needs recipients or recipient-files")
 	}
 }
@@ -210,17 +210,6 @@ func overlap(a, b string) string {
 		return b + " holds " + a + ", which is in the set already"
 	}
 	return ""
-}
-
-func validCompress(s string) bool {
-	name, level, has := strings.Cut(s, ":")
-	limit := map[string]int{"zstd": 19, "gzip": 9, "bzip2": 9, "none": 0}
-	top, ok := limit[name]
-	if !ok || !has {
-		return ok
-	}
-	n, err := strconv.Atoi(level)
-	return err == nil && n >= 1 && n <= top && level == strconv.Itoa(n)
 }
 
 // absPath is for what is backed up: it must be absolute, or begin with "~/".

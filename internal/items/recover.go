@@ -246,19 +246,15 @@ func (r *recoverer) set(ctx context.Context, s *listedSet, indexes []listedIndex
 // index reads one index.
 func (r *recoverer) index(ctx context.Context, x listedIndex, set string, items map[string]catalog.Item) (itemstore.IndexHeader, error) {
 	var h itemstore.IndexHeader
+	packed, err := codec.PackingOf(x.d.Codecs)
+	if err != nil {
+		return h, err
+	}
 	rt, err := r.desk.Ask(ctx, x.ID, coldstore.Range{})
 	if err != nil {
 		return h, err
 	}
-	compress, encrypt := "none", "none"
-	for _, c := range x.d.Codecs {
-		if c == "age" || c == "openpgp" {
-			encrypt = c
-		} else {
-			compress = c
-		}
-	}
-	rc, err := r.desk.OpenWhole(ctx, rt, x.Size, x.TreeHash, compress, encrypt)
+	rc, err := r.desk.OpenWhole(ctx, rt, x.Size, x.TreeHash, packed.Compress, packed.Encrypt)
 	if err != nil {
 		return h, err
 	}

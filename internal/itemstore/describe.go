@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/firn-backup/firn/internal/catalog"
+	"github.com/firn-backup/firn/internal/codec"
 	"github.com/firn-backup/firn/internal/coldstore"
 	"github.com/firn-backup/firn/internal/foreign"
 	"github.com/firn-backup/firn/internal/manifest"
@@ -90,8 +91,8 @@ func parseName(name string) (d manifest.Description, ok bool) {
 		}
 	}
 	for end := range strings.SplitSeq(ends, ".") {
-		if codec := map[string]string{"zst": "zstd", "gz": "gzip", "bz2": "bzip2", "age": "age", "gpg": "openpgp"}[end]; codec != "" {
-			d.Codecs = append(d.Codecs, codec)
+		if k, ok := codec.KindOfExt("." + end); ok {
+			d.Codecs = append(d.Codecs, k.Name)
 		}
 	}
 	return d, true

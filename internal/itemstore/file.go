@@ -186,7 +186,7 @@ func clear(f **os.File) error { *f = nil; return nil }
 // ArchiveHash is the tree hash of the archive that a piece would be stored as; it means something only where nothing is
 // encrypted: the same bytes then always become the same archive.
 func ArchiveHash(ctx context.Context, c codec.Compressor, e codec.Encryptor, p Piece) (treehash.Hash, error) {
-	if c.Name() == codecNone && e.Name() == codecNone {
+	if c.Name() == codec.None && e.Name() == codec.None {
 		return PlainHash(ctx, p)
 	}
 	sum := treehash.New()
@@ -203,7 +203,7 @@ func ArchiveHash(ctx context.Context, c codec.Compressor, e codec.Encryptor, p P
 // SameArchive says whether a piece would become the archive that an item is, by the archive's tree hash: what is not encrypted always
 // becomes the same bytes, under the same codec and level.
 func SameArchive(ctx context.Context, o Options, p Piece, old catalog.Item) (bool, error) {
-	if o.Encrypt.Name() != codecNone || o.Compress.Name() != old.Compress {
+	if o.Encrypt.Name() != codec.None || o.Compress.Name() != old.Compress {
 		return false, nil
 	}
 	h, err := ArchiveHash(ctx, o.Compress, o.Encrypt, p)

@@ -385,7 +385,7 @@ func (s *Session) dropIndexes(ctx context.Context, early bool, days time.Duratio
 
 // IndexCodec is a codec for indexes where the set's own is none.
 func IndexCodec(set, zstd codec.Compressor) codec.Compressor {
-	if set.Name() == codecNone {
+	if set.Name() == codec.None {
 		return zstd
 	}
 	return set

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/firn-backup/firn/internal/catalog"
+	"github.com/firn-backup/firn/internal/codec"
 	"github.com/firn-backup/firn/internal/coldstore"
 	"github.com/firn-backup/firn/internal/manifest"
 	"github.com/firn-backup/firn/internal/transfer"
@@ -28,7 +29,7 @@ type sink struct {
 var _ volume.Sink = (*sink)(nil)
 
 func (s *Session) newSink(ctx context.Context, u *catalog.ItemUpload, a coldstore.NewArchive, o transfer.Options) *sink {
-	return &sink{Upload: transfer.NewUpload(ctx, s.o.Store, a, o), s: s, u: u, keep: o.Begun != nil && u.Item.Encrypt == codecNone}
+	return &sink{Upload: transfer.NewUpload(ctx, s.o.Store, a, o), s: s, u: u, keep: o.Begun != nil && u.Item.Encrypt == codec.None}
 }
 
 // Finish is that of volume.Sink: it stores what was written, having written down before that it is about to be stored.

@@ -79,10 +79,8 @@ func (o *Options) check() error {
 
 // bare says that archives hold the bytes as they are.
 func (o *Options) bare() bool {
-	return o.Compress.Name() == codecNone && o.Encrypt.Name() == codecNone
+	return o.Compress.Name() == codec.None && o.Encrypt.Name() == codec.None
 }
-
-const codecNone = "none"
 
 // Session is one run over a set. Its methods may be called from several goroutines, but End and Delete by the
 // last one. The caller holds the set's lock.
@@ -128,7 +126,7 @@ func (s *Session) settle(ctx context.Context, u catalog.ItemUpload) error {
 		return s.o.Catalog.DropItemUpload(ctx, u.Item.SetID, u.Item.Path)
 	}
 	if u.TreeHash.IsZero() {
-		if u.Item.Path != "" && u.Item.Encrypt == codecNone && s.o.Encrypt.Name() == codecNone && u.Item.Compress == s.o.Compress.Name() {
+		if u.Item.Path != "" && u.Item.Encrypt == codec.None && s.o.Encrypt.Name() == codec.None && u.Item.Compress == s.o.Compress.Name() {
 			s.resume[u.Item.Path] = u
 			return nil
 		}
@@ -258,9 +256,9 @@ func (s *Session) label(i *catalog.Item, run catalog.ItemRun) {
 	ext += s.o.Compress.Ext() + s.o.Encrypt.Ext()
 	i.Name = i.Path + ext
 	i.Self, i.Desc = false, ""
-	if i.Encrypt == codecNone && !s.o.Store.Traits().Terse { // where listings tell no descriptions, an index does
+	if i.Encrypt == codec.None && !s.o.Store.Traits().Terse { // where listings tell no descriptions, an index does
 		m := Mark{SetID: s.o.Set.ID, Set: s.o.Set.Name, Host: s.o.Host, Kind: s.o.Set.Kind, Dir: i.Dir, Ext: ext}
-		if i.Compress != codecNone {
+		if i.Compress != codec.None {
 			m.Codec = i.Compress
 		}
 		i.Desc, i.Self = DescribeMT2(i.Name, i.MTime.Time(), m)
@@ -273,7 +271,7 @@ func (s *Session) label(i *catalog.Item, run catalog.ItemRun) {
 func (s *Session) describe(run catalog.ItemRun, what string, codecs []string) manifest.Description {
 	d := manifest.Description{Set: s.o.Set.Name, SetID: s.o.Set.ID, Host: s.o.Host, Snap: run.ID, N: run.N, At: run.At, What: what}
 	for _, c := range codecs {
-		if c != codecNone {
+		if c != codec.None {
 			d.Codecs = append(d.Codecs, c)
 		}
 	}

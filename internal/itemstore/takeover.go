@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/firn-backup/firn/internal/catalog"
+	"github.com/firn-backup/firn/internal/codec"
 	"github.com/firn-backup/firn/internal/coldstore"
 	"github.com/firn-backup/firn/internal/snapshot"
 	"github.com/firn-backup/firn/internal/transfer"
@@ -37,7 +38,7 @@ func Find(ctx context.Context, o Options, local func(ctx context.Context, name s
 	if o.Store == nil {
 		return Found{}, nil
 	}
-	if err := There(ctx, o); err != nil || o.Encrypt.Name() != codecNone {
+	if err := There(ctx, o); err != nil || o.Encrypt.Name() != codec.None {
 		return Found{}, err
 	}
 	if some, err := o.known(ctx); some || err != nil {
@@ -89,7 +90,7 @@ func TakeOver(ctx context.Context, o Options, local func(ctx context.Context, na
 	if err := o.check(); err != nil {
 		return Found{}, err
 	}
-	if o.Encrypt.Name() != codecNone {
+	if o.Encrypt.Name() != codec.None {
 		return Found{}, nil
 	}
 	f, err := Find(ctx, o, local)
@@ -194,7 +195,7 @@ func (o *Options) recovered(name string, f found) catalog.Item {
 	i := catalog.Item{
 		SetID: o.Set.ID, Path: name, Vault: o.Vault, Archive: catalog.ArchiveRef{Archive: f.ID, Size: f.Size, TreeHash: f.TreeHash}, Stored: f.Created,
 		ItemMore: catalog.ItemMore{
-			Dir: f.mark.Dir, Self: true, Name: name + f.mark.Ext, Desc: f.Description, Compress: codecNone, Encrypt: codecNone,
+			Dir: f.mark.Dir, Self: true, Name: name + f.mark.Ext, Desc: f.Description, Compress: codec.None, Encrypt: codec.None,
 			MTime: snapshot.TimeOf(f.mtime), Bare: true,
 		},
 	}

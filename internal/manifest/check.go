@@ -6,6 +6,7 @@ import (
 	"math"
 	"strings"
 
+	"github.com/firn-backup/firn/internal/codec"
 	"github.com/firn-backup/firn/internal/snapshot"
 	"github.com/firn-backup/firn/treehash"
 )
@@ -96,7 +97,7 @@ func newState(h *Header) state {
 		n:      h.N,
 		full:   h.Kind == snapshot.Full,
 		stream: h.IsStream(),
-		sealed: h.Encrypt == "age" || h.Encrypt == "none",
+		sealed: h.Encrypt == codec.Age || h.Encrypt == codec.None,
 		starts: []int64{0},
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/firn-backup/firn/internal/catalog"
@@ -102,6 +103,15 @@ type Result struct {
 // marker is what Params of a snapshot say while it is being recorded: such a one was left
 // half done by an interrupted recovery, and is done again.
 const marker = "recovery"
+
+type run struct {
+	o        Options
+	desk     *retrieval.Desk
+	archives map[string]coldstore.Archive // all of the vault's, by id
+	wanted   int
+	read     atomic.Int64
+	res      Result
+}
 
 // Run recovers. It may be repeated, and goes on where it was interrupted.
 // Errors have kinds: failure.NotReady when the listing or manifests are not ready yet, NoKey when

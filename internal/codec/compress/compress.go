@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/firn-backup/firn/internal/codec"
 	"github.com/firn-backup/firn/internal/failure"
@@ -18,10 +16,10 @@ import (
 
 // Names of the compressors.
 const (
-	Zstd  = "zstd"
-	Gzip  = "gzip"
-	Bzip2 = "bzip2"
-	None  = "none"
+	Zstd  = codec.Zstd
+	Gzip  = codec.Gzip
+	Bzip2 = codec.Bzip2
+	None  = codec.None
 )
 
 // New returns the compressor that spec asks for: NAME or NAME:LEVEL.
@@ -39,30 +37,16 @@ const (
 // An unknown spec is failure.Usage. New("bzip2") fails when neither program is
 // installed; reading needs neither, see ByName.
 func New(spec string) (codec.Compressor, error) {
-	name, text, hasLevel := strings.Cut(spec, ":")
-	level := 0
-	if hasLevel {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > maxLevel(name) || text != strconv.Itoa(n) {
-			return nil, badSpec(spec)
-		}
-		level = n
+	name, level, ok := codec.ParseCompression(spec)
+	if !ok {
+		return nil, badSpec(spec)
 	}
 	switch name {
 	case Zstd:
-		if level == 0 {
-			level = 3
-		}
 		return &zstdCodec{level: level}, nil
 	case Gzip:
-		if level == 0 {
-			level = 6
-		}
 		return &gzipCodec{level: level}, nil
 	case Bzip2:
-		if level == 0 {
-			level = 9
-		}
 		program, err := findBzip2()
 		if err != nil {
 			return nil, err
@@ -82,16 +66,6 @@ func Bare(c codec.Compressor) codec.Compressor {
 		return &zstdCodec{level: z.level, bare: true}
 	}
 	return c
-}
-
-func maxLevel(name string) int {
-	switch name {
-	case Zstd:
-		return 19
-	case Gzip, Bzip2:
-		return 9
-	}
-	return 0
 }
 
 func badSpec(spec string) error {

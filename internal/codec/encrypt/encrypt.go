@@ -19,9 +19,9 @@ import (
 
 // Names of the ciphers.
 const (
-	Age     = "age"
-	OpenPGP = "openpgp"
-	None    = "none"
+	Age     = codec.Age
+	OpenPGP = codec.OpenPGP
+	None    = codec.None
 )
 
 // EncryptOptions say to whom to encrypt. The zero value has nobody, which only
