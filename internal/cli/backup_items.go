@@ -169,8 +169,8 @@ func itemsSummary(set string, r items.Result, dry bool, c *command) string {
 	if r.Deleted > 0 {
 		text += fmt.Sprintf("; %s deleted", plural(r.Deleted, "older archive"))
 	}
-	if len(r.Young) > 0 {
-		text += fmt.Sprintf("; %s kept until the vault's minimum storage duration is over", plural(int64(len(r.Young)), "older archive"))
+	if r.Young > 0 {
+		text += fmt.Sprintf("; %s kept until the vault's minimum storage duration is over", plural(r.Young, "older archive"))
 	}
 	text += foundText(r.Known)
 	if r.Bad > 0 {
@@ -207,7 +207,7 @@ type jsonItem struct {
 
 func itemsJSON(t app.Target, r items.Result, dry bool) jsonItems {
 	j := jsonItems{Set: t.Set.Name, SetID: t.Set.ID, Vault: t.Set.Vault, Run: r.Run.ID, DryRun: dry, Items: r.Items, Unchanged: r.Unchanged,
-		Uploads: []jsonItem{}, Stored: r.Stored, Sent: r.Sent, Deleted: r.Deleted, Kept: int64(len(r.Young)), TooEarly: r.TooEarly, Problems: r.Bad}
+		Uploads: []jsonItem{}, Stored: r.Stored, Sent: r.Sent, Deleted: r.Deleted, Kept: r.Young, TooEarly: r.TooEarly, Problems: r.Bad}
 	for _, u := range r.Upload {
 		j.Uploads = append(j.Uploads, jsonItem{jsonPath: pathJSON(u.Name), Why: u.Why, Size: u.Size})
 	}

@@ -94,7 +94,7 @@ type Result struct {
 	Stored  int64
 	Sent    int64
 	Deleted int64
-	Young   []catalog.Item // archives that go once they are old enough
+	Young   int64 // archives that go once they are old enough
 	itemstore.Problems
 }
 
@@ -146,7 +146,7 @@ func Run(ctx context.Context, o Options) (Result, error) {
 		r.res.Young, err = r.s.Delete(ctx, o.Early, func(i catalog.Item) {
 			r.res.Deleted++
 			r.o.Observe.Deleted(i)
-		})
+		}, r.problem)
 	}
 	if err == nil && r.res.Bad > 0 {
 		err = failure.Errorf(failure.Partial, "%s could not be dealt with; the first: %s", units.Count(r.res.Bad, "item"), r.res.First())

@@ -369,7 +369,10 @@ func (s *Session) dropIndexes(ctx context.Context, early bool, days time.Duratio
 		if r.N >= full || r.Index.Archive == "" || r.IndexGone || r.Vault != s.o.Vault || !early && s.o.Now().Before(r.At.Add(days)) {
 			continue
 		}
-		if err := s.delete(ctx, r.Index.Archive); err != nil {
+		var locked *coldstore.LockedError
+		if err := s.delete(ctx, r.Index.Archive); errors.As(err, &locked) {
+			continue
+		} else if err != nil {
 			return fmt.Errorf("index of run %d of set %s: %w", r.N, s.o.Set.Name, err)
 		}
 		if err := s.o.Catalog.ArchiveDeleted(ctx, r.Vault, r.Index.Archive, s.o.Now()); err != nil {

@@ -324,50 +324,6 @@ func (s *Session) partSize(expect int64, large bool) int64 {
 	return size
 }
 
-// Delete deletes the archives of versions that are not current any more, if they are old enough: younger than the vault's minimum
-// storage duration, or locked, they are returned with the time from which they may go. Before that the versions that took
-// their place are seen to be told of in the vault. deleted is told of each.
-func (s *Session) Delete(ctx context.Context, early bool, deleted func(catalog.Item)) (young []catalog.Item, err error) {
-	if ok, err := s.told(ctx); err != nil || !ok {
-		return nil, errors.Join(err, unless(ok, "what was stored last is not told of in the vault yet: nothing is deleted"))
-	}
-	days := time.Duration(s.o.Store.Traits().KeptDays(early)) * 24 * time.Hour
-	var list []catalog.Item
-	err = s.o.Catalog.Items(ctx, s.o.Set.ID, catalog.ItemQuery{Ended: true}, func(i catalog.Item) error {
-		switch {
-		case i.Vault != s.o.Vault || i.Snapshot != "":
-		case s.o.Now().Before(i.Stored.Add(days)):
-			young = append(young, i)
-		default:
-			list = append(list, i)
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	for _, i := range list {
-		if i.Archive.Archive != "" {
-			if err := s.delete(ctx, i.Archive.Archive); err != nil {
-				return young, fmt.Errorf("delete archive %s of %s: %w", i.Archive.Archive, i.Path, err)
-			}
-		}
-		if err := s.o.Catalog.ItemDeleted(ctx, i, s.o.Now()); err != nil {
-			return young, err
-		}
-		deleted(i)
-	}
-	return young, s.dropIndexes(ctx, early, days)
-}
-
-func (s *Session) delete(ctx context.Context, archive string) error {
-	err := transfer.Retry(ctx, s.o.Transfer, func() error { return s.o.Store.Delete(ctx, archive) })
-	if errors.Is(err, coldstore.ErrNotFound) {
-		return nil
-	}
-	return err
-}
-
 func unless(ok bool, text string) error {
 	if ok {
 		return nil

@@ -26,8 +26,8 @@ func (r *run) commit(ctx context.Context) error {
 		return err
 	}
 	gone := map[string]bool{}
-	for _, i := range r.gone {
-		gone[i.Path] = true
+	for _, c := range r.gone {
+		gone[c.Path] = true
 	}
 	_, err = r.s.Delete(ctx, r.o.Early, func(i catalog.Item) {
 		r.res.Deleted++
@@ -36,7 +36,7 @@ func (r *run) commit(ctx context.Context) error {
 			c.Kind = Gone
 		}
 		r.o.Observe.Deleted(c)
-	})
+	}, r.problem)
 	return err
 }
 
@@ -105,8 +105,8 @@ func (r *run) endGone(ctx context.Context) error {
 		return err
 	}
 	var paths []string
-	for _, i := range r.gone {
-		paths = append(paths, i.Path)
+	for _, c := range r.gone {
+		paths = append(paths, c.Path)
 	}
 	return r.o.Items.Catalog.ItemsGone(ctx, r.o.Items.Set.ID, run.N, paths)
 }

@@ -60,9 +60,9 @@ func (r *run) judge(ctx context.Context) error {
 	if len(r.gone) > 0 && !r.o.AllowShrunk {
 		r.withhold()
 	}
-	for _, i := range r.gone {
-		if i.Deleted.IsZero() {
-			r.res.Delete = append(r.res.Delete, r.deletion(Gone, i))
+	for _, c := range r.gone {
+		if !c.lost {
+			r.res.Delete = append(r.res.Delete, c)
 		}
 	}
 	changed := map[string]bool{}
@@ -122,13 +122,13 @@ func (r *run) withhold() {
 	kept := r.gone[:0]
 	unmounted := map[string]*Withheld{}
 	used := map[string]bool{}
-	for _, i := range r.gone {
-		if dir, is := r.within(why, i.Path); is {
+	for _, c := range r.gone {
+		if dir, is := r.within(why, c.Path); is {
 			used[dir] = true
 			continue
 		}
-		if i.Mounted {
-			if dir, is := r.unmounted(i); is {
+		if c.mounted {
+			if dir, is := r.unmounted(c); is {
 				w := unmounted[dir]
 				if w == nil {
 					w = &Withheld{Dir: dir, Reason: "the file system that its files were on is not mounted"}
@@ -141,7 +141,7 @@ func (r *run) withhold() {
 				continue
 			}
 		}
-		kept = append(kept, i)
+		kept = append(kept, c)
 	}
 	r.gone = kept
 	for _, dir := range slices.Sorted(maps.Keys(used)) {
@@ -185,13 +185,13 @@ func (r *run) nearest(p string) (string, place) {
 }
 
 // unmounted says whether what a missing file lay on is not mounted, and the innermost directory around it that is there.
-func (r *run) unmounted(i catalog.Item) (string, bool) {
-	dir, at := r.nearest(i.Path)
-	if i.Mount == "" {
+func (r *run) unmounted(c Change) (string, bool) {
+	dir, at := r.nearest(c.Path)
+	if c.mount == "" {
 		return dir, at == r.device
 	}
-	here, there := r.bands[i.Mount]
-	_, above := r.nearest(i.Mount)
+	here, there := r.bands[c.mount]
+	_, above := r.nearest(c.mount)
 	return dir, !there || here == above
 }
 

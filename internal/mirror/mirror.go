@@ -66,7 +66,9 @@ type Change struct {
 	// Due is when an archive may be deleted; zero: now. Then it is kept until a run after that.
 	Due time.Time
 
-	mount string // where what the file lies on is mounted; empty: it is the mount of the set's directory
+	mount   string // where what the file lies on is mounted, or lay; empty: it is the mount of the set's directory, or not known
+	mounted bool   // of what is gone: it lay on something that was mounted
+	lost    bool   // of what is gone: so is its archive
 }
 
 // Observer is told what happens. Read, Stored and Problem come from several goroutines.
@@ -117,7 +119,7 @@ type run struct {
 	learnt []catalog.Item // the same, of which the catalog knew the archive only
 
 	found  []catalog.Item // what the vault has and the catalog does not know; only where nothing is done
-	gone   []catalog.Item
+	gone   []Change
 	blind  []string          // relative paths below which nothing is known
 	dirs   map[string]*tally // by relative path
 	bands  map[string]place  // of directories that are there, by relative path
@@ -484,7 +486,9 @@ func (r *run) missing(i catalog.Item) {
 		}
 	}
 	r.count(i, true)
-	r.gone = append(r.gone, i)
+	c := r.deletion(Gone, i)
+	c.mount, c.mounted, c.lost = i.Mount, i.Mounted, !i.Deleted.IsZero()
+	r.gone = append(r.gone, c)
 }
 
 type silent struct{}
