@@ -325,11 +325,8 @@ func (r *recorder) items(ctx context.Context, s *Set, mine catalog.Set) (added i
 			return 0, err
 		}
 	}
-	const piece = 500
-	for part := range slices.Chunk(list, piece) {
-		if err := r.db.PutItems(ctx, part); err != nil {
-			return 0, err
-		}
+	if err := r.db.PutItems(ctx, list); err != nil { // all or nothing: a set that has some is not taken over again
+		return 0, err
 	}
 	return int64(len(list)), nil
 }

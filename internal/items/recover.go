@@ -364,10 +364,8 @@ func (r *recoverer) merge(set catalog.Set, s *listedSet, n uint64, list *[]catal
 
 // record writes it all down. Runs after the number n have those times.
 func (r *recoverer) record(ctx context.Context, set catalog.Set, indexes []listedIndex, list []catalog.Item, n uint64, times []time.Time) error {
-	for part := range slices.Chunk(list, 2000) {
-		if err := r.o.Catalog.PutItems(ctx, part); err != nil {
-			return err
-		}
+	if err := r.o.Catalog.PutItems(ctx, list); err != nil { // all or nothing: a set that has some is not recovered again
+		return err
 	}
 	byN := map[uint64]*catalog.ItemRun{}
 	get := func(n uint64) *catalog.ItemRun {

@@ -102,12 +102,11 @@ func TakeOver(ctx context.Context, o Options, local func(ctx context.Context, na
 			return f, err
 		}
 	}
-	for part := range slices.Chunk(f.Items, 2000) {
-		if err := o.Catalog.PutItems(ctx, part); err != nil {
-			return f, err
-		}
+	// All or nothing: where the catalog knows some, the vault is not asked for the others again.
+	if len(f.Items) > 0 {
+		err = o.Catalog.PutItems(ctx, f.Items)
 	}
-	return f, nil
+	return f, err
 }
 
 // mine says whether a mark is that of this set, or was that of its predecessor of the same name on the same host.
