@@ -1,17 +1,24 @@
 package restore_test
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/firn-backup/firn/internal/backup"
 	"github.com/firn-backup/firn/internal/catalog"
+	"github.com/firn-backup/firn/internal/codec"
 	"github.com/firn-backup/firn/internal/codec/encrypt"
+	"github.com/firn-backup/firn/internal/coldstore"
 	"github.com/firn-backup/firn/internal/coldstore/faultstore"
 	"github.com/firn-backup/firn/internal/extract"
 	"github.com/firn-backup/firn/internal/failure"
@@ -259,6 +266,95 @@ func TestCutArchive(t *testing.T) {
 		lost[p.Path] = true
 	}
 	sameBut(t, w.Tree, o.To, lost)
+}
+
+// inOrder is a cipher of which only reading tells whether the keys open it: it changes nothing.
+type inOrder struct{}
+
+func (inOrder) Decrypt(src io.Reader) (io.Reader, error) { return src, nil }
+
+func (inOrder) DecryptAt(io.ReaderAt, int64) (io.ReaderAt, int64, error) {
+	return nil, 0, codec.ErrNotSeekable
+}
+
+// gated is a vault that gives of the first archive only its first MiB until the second one is asked for, and nothing of the second
+// until the first is asked for bytes from far on.
+type gated struct {
+	coldstore.Store
+	second      string
+	far         int64
+	asked, seen func()
+	wasAsked    chan struct{} // closed by asked
+	wasSeen     chan struct{} // closed by seen
+}
+
+func newGated(s coldstore.Store, second string, far int64) *gated {
+	g := &gated{Store: s, second: second, far: far, wasAsked: make(chan struct{}), wasSeen: make(chan struct{})}
+	g.asked = sync.OnceFunc(func() { close(g.wasAsked) })
+	g.seen = sync.OnceFunc(func() { close(g.wasSeen) })
+	return g
+}
+
+func (g *gated) OpenRetrieved(ctx context.Context, r coldstore.Retrieval, off, size int64) (io.ReadCloser, error) {
+	var gate chan struct{}
+	switch {
+	case r.Archive == g.second:
+		g.asked()
+		gate = g.wasSeen
+	case off >= g.far:
+		g.seen()
+	case off >= 1<<20:
+		gate = g.wasAsked
+	}
+	if gate != nil {
+		select {
+		case <-gate:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return g.Store.OpenRetrieved(ctx, r, off, size)
+}
+
+// TestDamageBesideTriedKey: the volume that a key was tried on stays open and is read ahead. The damage that is seen there meanwhile
+// is told of, although the one that the key is tried on next is damaged too, and is forgotten until it is met again.
+func TestDamageBesideTriedKey(t *testing.T) {
+	t.Parallel()
+	w := restoretest.New(t, "none", "none", 0)
+	w.Write("a", restoretest.Noise(1, 6<<20))
+	large := func(o *backup.Options) { o.VolumeSize, o.FrameSize = 0, 512<<10 }
+	var archives []string // one of each snapshot
+	snap := w.Backup(large)
+	for range 2 {
+		vols, err := w.DB.Volumes(ctx, snap.ID)
+		w.Must(err)
+		if len(vols) != 1 {
+			t.Fatalf("%d volumes", len(vols))
+		}
+		if archives = append(archives, vols[0].Archive); len(archives) == 1 {
+			w.Write("b", restoretest.Noise(2, 100_000))
+			snap = w.Backup(large)
+		}
+	}
+	f := faultstore.New(faultstore.Fault{})
+	f.Rot(archives[0], 1<<20+1<<19)
+	f.Rot(archives[1], 50_000)
+	obs := &watch{}
+	o := w.RestoreOptions(snap, filepath.Join(w.Dir, "to"))
+	// The second MiB has been looked at when a request begins after it: each is twice as long as the one before.
+	o.Store, o.Observe = newGated(f.Wrap(w.Vault), archives[1], 3<<20), obs
+	o.Codecs.Decryptor = func(string) (codec.Decryptor, codec.Geometry, error) {
+		return inOrder{}, codec.Geometry{Whole: true}, nil
+	}
+	ctx, stop := context.WithTimeout(ctx, time.Minute)
+	defer stop()
+	_, err := restore.Run(ctx, o)
+	wantKind(t, err, failure.Damaged)
+	for i, bytes := range []string{"bytes 1048576 to 2097151 ", "bytes 0 to "} {
+		if !slices.ContainsFunc(obs.problems, func(p restore.Problem) bool { return p.Archive == archives[i] && strings.HasPrefix(p.Reason, bytes) }) {
+			t.Errorf("nothing tells which bytes of archive %d are damaged: %+v", i+1, obs.problems)
+		}
+	}
 }
 
 // TestHostileSnapshot: a snapshot whose links lead its files outside, as one could be that a trusted
