@@ -69,6 +69,8 @@ func TestFaultsAtEveryCall(t *testing.T) {
 	}
 }
 
+// TestOneFlippedBit flips a bit at many places of every volume, one at a time: each is
+// named, and costs at most the files in its frame.
 func TestOneFlippedBit(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ compression, cipher string }{{"zstd:1", "age"}, {"none", "none"}, {"gzip:1", "age"}} {
@@ -111,6 +113,7 @@ func TestOneFlippedBit(t *testing.T) {
 	}
 }
 
+// sameBut compares all files but the lost ones, which must not be there.
 func sameBut(t *testing.T, tree, to string, lost map[string]bool) {
 	t.Helper()
 	err := filepath.WalkDir(tree, func(path string, d fs.DirEntry, err error) error {
@@ -139,6 +142,7 @@ func sameBut(t *testing.T, tree, to string, lost map[string]bool) {
 	}
 }
 
+// TestOpenPGP: a cipher that cannot be entered in the middle. Damage costs what follows it in its volume.
 func TestOpenPGP(t *testing.T) {
 	mustrun.Tool(t, "gpg")
 	t.Parallel()
