@@ -131,8 +131,14 @@ func TestSourceErrors(t *testing.T) {
 func TestWriteErrors(t *testing.T) {
 	t.Parallel()
 	e, _ := agePair(t, newIdentity(t))
+	checkWriter(t, e)
+}
+
+// checkWriter: what the writer of an encryptor writes to may be full at any place, and says so; and what was closed stays closed.
+func checkWriter(t *testing.T, e codec.Encryptor) {
+	t.Helper()
 	full := errors.New("disk is full")
-	for _, room := range []int{0, 10, 300, 100_000} {
+	for _, room := range []int{0, 10, 120, 300, 100_000} {
 		w, err := e.Encrypt(&limitedWriter{room, full})
 		if err == nil {
 			_, err = w.Write(noise(8, 300_000))
@@ -143,6 +149,16 @@ func TestWriteErrors(t *testing.T) {
 		if !errors.Is(err, full) {
 			t.Errorf("room for %d: %v", room, err)
 		}
+	}
+	w, err := e.Encrypt(io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := w.Write([]byte("x")); err == nil {
+		t.Error("write after close succeeds")
 	}
 }
 
