@@ -2,7 +2,6 @@ package prune_test
 
 import (
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"os"
@@ -22,7 +21,6 @@ import (
 	"github.com/firn-backup/firn/internal/failure"
 	"github.com/firn-backup/firn/internal/plan"
 	"github.com/firn-backup/firn/internal/prune"
-	"github.com/firn-backup/firn/internal/recovery"
 )
 
 // A fault at every call, in every way: whatever is left is whole, and the next run ends the work.
@@ -43,11 +41,7 @@ func TestFaultAtEveryCall(t *testing.T) {
 			if (err != nil) != f.Hit() {
 				t.Fatalf("%v at call %d: %v", mode, n, err)
 			}
-			s.whole()
-			_, err = prune.Run(context.Background(), s.options(s.w.Set))
-			must(t, err)
-			s.done(3)
-			s.db.Close()
+			s.goesOn()
 			must(t, os.RemoveAll(dir))
 			if !f.Hit() {
 				if n < 5 {
@@ -135,11 +129,7 @@ func TestKill(t *testing.T) {
 			t.Fatalf("%v: %s", err, out)
 		}
 		s = open(t, from.w, dir, from.now)
-		s.whole()
-		_, err = prune.Run(context.Background(), s.options(s.w.Set))
-		must(t, err)
-		s.done(3)
-		s.db.Close()
+		s.goesOn()
 		must(t, os.RemoveAll(dir))
 		if t.Failed() {
 			t.Fatalf("killed at step %d", n)
@@ -164,16 +154,12 @@ func TestRecoverBetween(t *testing.T) {
 	if _, err := prune.Run(ctx, o); !errors.Is(err, faultstore.ErrDead) {
 		t.Fatal(err)
 	}
-	res, err := recovery.Run(ctx, recovery.Options{
-		Catalog: s.db, Lister: s.v, Store: s.v, Vault: s.w.URL, Codecs: s.w.Codecs(), Now: s.w.Now,
-		Signers: []ed25519.PublicKey{s.w.Signer.Public().(ed25519.PublicKey)},
-	})
+	res, err := s.recover(s.db)
 	must(t, err)
 	if res.Recovered != 0 || res.Kept != 3 {
 		t.Errorf("%+v", res)
 	}
-	_, err = prune.Run(ctx, s.options(s.w.Set))
-	must(t, err)
+	s.prune()
 	s.done(3)
 }
 
@@ -182,8 +168,7 @@ func TestManifestWithoutVolumes(t *testing.T) {
 	t.Parallel()
 	s := origin(t, 3)
 	ctx := context.Background()
-	snaps, err := s.db.Snapshots(ctx, s.w.Set.ID)
-	must(t, err)
+	snaps := s.snapshots()
 	vols, err := s.db.Volumes(ctx, snaps[2].ID)
 	must(t, err)
 	for _, v := range vols {
@@ -192,10 +177,7 @@ func TestManifestWithoutVolumes(t *testing.T) {
 	other, err := sqlite.Open(ctx, filepath.Join(memory(t), "other.db"), sqlite.Options{})
 	must(t, err)
 	defer other.Close()
-	_, err = recovery.Run(ctx, recovery.Options{
-		Catalog: other, Lister: s.v, Store: s.v, Vault: s.w.URL, Codecs: s.w.Codecs(), Now: s.w.Now,
-		Signers: []ed25519.PublicKey{s.w.Signer.Public().(ed25519.PublicKey)},
-	})
+	_, err = s.recover(other)
 	if failure.KindOf(err) != failure.Damaged || !strings.Contains(err.Error(), "it was deleted") {
 		t.Error(err)
 	}

@@ -39,15 +39,12 @@ func (s *site) put(snap string, n int, part, host string) string {
 func TestOrphans(t *testing.T) {
 	t.Parallel()
 	s := origin(t, 5)
-	ctx := context.Background()
-	snaps, err := s.db.Snapshots(ctx, s.w.Set.ID)
-	must(t, err)
+	snaps := s.snapshots()
 	const old = "01K00000000000000000000000"
 	orphans := []string{s.put(snaps[0].ID, 1, "manifest", "here"), s.put(snaps[4].ID, 5, "1", "here"), s.put(old, 2, "1", "here")}
 	stay := []string{s.put(old, 2, "1", "there"), s.put(old, 9, "1", "here")}
 	s.now = s.now.Add(400 * day)
-	res, err := prune.Run(ctx, s.options(s.w.Set))
-	must(t, err)
+	res := s.prune()
 	all := s.archives()
 	for _, id := range orphans {
 		if all[id] {
@@ -65,8 +62,7 @@ func TestOrphans(t *testing.T) {
 	// A manifest that the catalog does not know: it may be the catalog that lags.
 	unknown := s.put("01K00000000000000000000001", 4, "manifest", "here")
 	again := s.put(old, 2, "2", "here")
-	_, err = prune.Run(ctx, s.options(s.w.Set))
-	must(t, err)
+	s.prune()
 	if all := s.archives(); !all[unknown] || !all[again] {
 		t.Error("what the catalog does not know was deleted")
 	}
@@ -99,11 +95,10 @@ func TestNewestChainLost(t *testing.T) {
 	t.Parallel()
 	s := origin(t, 5)
 	ctx := context.Background()
-	snaps, err := s.db.Snapshots(ctx, s.w.Set.ID)
-	must(t, err)
+	snaps := s.snapshots()
 	before := len(s.archives())
 	must(t, s.v.Delete(ctx, snaps[4].ManifestPart.Archive))
-	_, err = prune.Run(ctx, s.options(s.w.Set))
+	_, err := prune.Run(ctx, s.options(s.w.Set))
 	if failure.KindOf(err) != failure.Damaged || !strings.Contains(err.Error(), snaps[4].ID) {
 		t.Error(err)
 	}
@@ -117,8 +112,7 @@ func TestLaggingListing(t *testing.T) {
 	t.Parallel()
 	s := origin(t, 5)
 	ctx := context.Background()
-	snaps, err := s.db.Snapshots(ctx, s.w.Set.ID)
-	must(t, err)
+	snaps := s.snapshots()
 	id := s.put(snaps[0].ID, 1, "manifest", "here")
 	must(t, s.db.PutArchive(ctx, catalog.ArchiveRecord{Vault: s.w.URL, SeenAsOf: s.now, Archive: coldstore.Archive{
 		ID: id, Created: s.now, Description: s.describe(snaps[0].ID, 1, "manifest", "here")}}))

@@ -110,16 +110,38 @@ func (s *site) archives() map[string]bool {
 	return all
 }
 
+// snapshots are those of the set that the catalog has, the oldest first.
+func (s *site) snapshots() []catalog.Snapshot {
+	s.t.Helper()
+	all, err := s.db.Snapshots(context.Background(), s.w.Set.ID)
+	must(s.t, err)
+	return all
+}
+
+// prune is a prune that nothing disturbs.
+func (s *site) prune() prune.Result {
+	s.t.Helper()
+	res, err := prune.Run(context.Background(), s.options(s.w.Set))
+	must(s.t, err)
+	return res
+}
+
+// recover recovers the vault's snapshots into a catalog.
+func (s *site) recover(into *catalog.DB) (recovery.Result, error) {
+	return recovery.Run(context.Background(), recovery.Options{
+		Catalog: into, Lister: s.v, Store: s.v, Vault: s.w.URL, Codecs: s.w.Codecs(), Now: s.w.Now,
+		Signers: []ed25519.PublicKey{s.w.Signer.Public().(ed25519.PublicKey)},
+	})
+}
+
 // whole proves that all that the catalog believes in is in the vault, and that a recovery on another machine
 // finds nothing that cannot be restored, and at least the newest chain. It returns what nobody names.
 func (s *site) whole() (snaps []string, strays map[string]bool) {
 	s.t.Helper()
 	ctx := context.Background()
 	strays = s.archives()
-	all, err := s.db.Snapshots(ctx, s.w.Set.ID)
-	must(s.t, err)
 	named := map[string]bool{}
-	for _, x := range all {
+	for _, x := range s.snapshots() {
 		snaps = append(snaps, x.ID)
 		named[x.ManifestPart.Archive] = true
 		vols, err := s.db.Volumes(ctx, x.ID)
@@ -139,10 +161,7 @@ func (s *site) whole() (snaps []string, strays map[string]bool) {
 	other, err := sqlite.Open(ctx, filepath.Join(dir, "other.db"), sqlite.Options{})
 	must(s.t, err)
 	defer other.Close()
-	res, err := recovery.Run(ctx, recovery.Options{
-		Catalog: other, Lister: s.v, Store: s.v, Vault: s.w.URL, Codecs: s.w.Codecs(), Now: s.w.Now,
-		Signers: []ed25519.PublicKey{s.w.Signer.Public().(ed25519.PublicKey)},
-	})
+	res, err := s.recover(other)
 	if err != nil || res.Recovered < len(snaps) {
 		s.t.Errorf("recovered %d of %d: %v", res.Recovered, len(snaps), err)
 	}
@@ -165,6 +184,15 @@ func (s *site) done(kept int) {
 		s.t.Errorf("%s is still to be deleted", x.Archive)
 		return nil
 	}))
+}
+
+// goesOn proves of a prune that was interrupted that what it left is whole, and that the next one ends its work. It closes the site.
+func (s *site) goesOn() {
+	s.t.Helper()
+	s.whole()
+	s.prune()
+	s.done(3)
+	must(s.t, s.db.Close())
 }
 
 func TestPrune(t *testing.T) {
