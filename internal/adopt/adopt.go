@@ -105,6 +105,7 @@ func Run(ctx context.Context, t Tool, files []string, o Options, db *catalog.DB,
 			return res, err
 		}
 	}
+	files = withoutCompanions(files)
 	f, err := t.Read(ctx, files, o)
 	if err != nil {
 		return res, err

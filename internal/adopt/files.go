@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/firn-backup/firn/internal/failure"
@@ -14,6 +15,19 @@ import (
 
 // maxConfig is how long a configuration may be, in bytes.
 const maxConfig = 1 << 20
+
+// withoutCompanions leaves out the files that SQLite keeps beside a database while it is in use, or where its program was interrupted: it reads them
+// with the database, and a shell's * names them too.
+func withoutCompanions(files []string) []string {
+	return slices.DeleteFunc(slices.Clone(files), func(file string) bool {
+		for _, end := range []string{"-wal", "-shm", "-journal"} {
+			if db, ok := strings.CutSuffix(file, end); ok && slices.Contains(files, db) {
+				return true
+			}
+		}
+		return false
+	})
+}
 
 // regular says whether there is such a file, and that it is one: a pipe or a device may have no end, or never begin.
 func regular(file string) error {
@@ -27,6 +41,12 @@ func regular(file string) error {
 		return failure.Errorf(failure.Usage, "%s is not a regular file", file)
 	}
 	return nil
+}
+
+// isEmpty says of a file that is there whether it has no bytes.
+func isEmpty(file string) bool {
+	info, err := os.Stat(file)
+	return err == nil && info.Mode().IsRegular() && info.Size() == 0
 }
 
 // readSmall reads a file of at most so many bytes.

@@ -46,7 +46,14 @@ func readHopkiw(ctx context.Context, files []string, o Options) (Found, error) {
 	var f Found
 	var rows []hopkiwRow
 	var conf *HopkiwConfig
+	var empty []string
 	for _, file := range files {
+		// The released version leaves a database of no bytes behind, since it never makes its table; and it writes a log where there is one only,
+		// which users therefore began with no bytes.
+		if base := filepath.Base(file); isEmpty(file) && (strings.HasSuffix(base, ".sqlite3") || strings.HasSuffix(base, ".log")) {
+			empty = append(empty, file)
+			continue
+		}
 		kind, err := sortOf(file)
 		var more []hopkiwRow
 		switch {
@@ -64,6 +71,9 @@ func readHopkiw(ctx context.Context, files []string, o Options) (Found, error) {
 			return f, err
 		}
 		rows = append(rows, more...)
+	}
+	if len(empty) > 0 && len(rows) == 0 {
+		f.notice("%s is empty, as the released version leaves it: what was uploaded is in glacier_backup.log, if that was kept, and in the vault's listing", empty[0])
 	}
 	if err := f.addHopkiw(ctx, rows, conf, o); err != nil || conf == nil {
 		return f, err

@@ -221,6 +221,37 @@ func TestReadsNot(t *testing.T) {
 	}
 }
 
+// TestHopkiwLeftovers: the released version of hopkiw's leaves a database of no bytes, users begin its log with none, and SQLite keeps files beside a
+// database: a * names them all.
+func TestHopkiwLeftovers(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		t.Helper()
+		name = filepath.Join(dir, name)
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	db, log := file("glacier.v.sqlite3", ""), file("glacier_backup.log", "")
+	f, err := tool(t, "hopkiw").Read(context.Background(), []string{db, log}, options())
+	if err != nil || len(f.Archives) != 0 || len(f.Notices) != 1 || !strings.Contains(f.Notices[0], "is empty, as the released version leaves it") {
+		t.Errorf("%+v, %v", f, err)
+	}
+	file("glacier_backup.log", "2021-05-01 01:02:03,456 - g - INFO - Starting backup for path /x\n2021-05-01 01:02:04,456 - g - INFO - upload u is complete, archive id is A\n")
+	f, err = tool(t, "hopkiw").Read(context.Background(), []string{db, log}, options())
+	if err != nil || len(f.Archives) != 1 || f.Archives[0].ID != "A" || len(f.Notices) != 0 {
+		t.Errorf("%+v, %v", f, err)
+	}
+	if _, err := tool(t, "hopkiw").Read(context.Background(), []string{file("glacier_backup.conf", "")}, options()); failure.KindOf(err) != failure.Damaged {
+		t.Errorf("an empty configuration: %v", err)
+	}
+	all := []string{"a.db", "a.db-shm", "a.db-wal", "b-wal", "a.db-journal"}
+	if got := withoutCompanions(all); !slices.Equal(got, []string{"a.db", "b-wal"}) {
+		t.Errorf("%q", got)
+	}
+}
+
 // TestNoSecrets: nothing of a configuration's keys gets into what is told.
 func TestNoSecrets(t *testing.T) {
 	f, err := read(t, "glacier-cmd", "glacier-cmd.ini", "cmd-search.json")

@@ -130,7 +130,7 @@ func (c *command) adopt(cmd *cobra.Command, t adopt.Tool, files []string, f adop
 		if f.account != "" {
 			p.Account = f.account
 		}
-		url, err := c.adoptedVault(ctx, a, p)
+		url, err := c.adoptedVault(ctx, a, p, "--account NUMBER says which account it is without asking, --vault %s=URL which vault")
 		if err == nil {
 			located[asked] = url
 		}
@@ -247,8 +247,9 @@ func adoptedVaults(a *app.App, flags []string) (map[string]string, error) {
 	return named, nil
 }
 
-// adoptedVault is the URL of a vault that a program knows by name.
-func (c *command) adoptedVault(ctx context.Context, a *app.App, p adopt.Place) (string, error) {
+// adoptedVault is the URL of a vault that a program knows by name. The hint says how the account, where it cannot be asked for, is told; %s is the
+// vault's name.
+func (c *command) adoptedVault(ctx context.Context, a *app.App, p adopt.Place, hint string) (string, error) {
 	if p.Name == "" {
 		return "", withHint(usage("the files do not say which vault it is"), "--vault VAULT says it")
 	}
@@ -260,7 +261,7 @@ func (c *command) adoptedVault(ctx context.Context, a *app.App, p adopt.Place) (
 	}
 	url, err := a.AccountURL(ctx, p.Region, p.Name)
 	if err != nil && failure.KindOf(err) != failure.Usage {
-		err = withHint(err, "--account NUMBER says which account it is without asking, --vault %s=URL which vault", p.Name)
+		err = withHint(err, hint, p.Name)
 	}
 	return url, err
 }

@@ -165,7 +165,7 @@ func (c *command) deleteThem(ctx context.Context, a *app.App, v *plain.Vault, li
 		if c.json {
 			_ = c.line(archiveJSON(r)) // a failed write is kept
 		} else {
-			c.talk("deleted %s (%s)", plain.Title(r), units.Size(r.Size))
+			c.talk("deleted %s (%s)", plain.Title(r), deletedSize(&r))
 		}
 	})
 	young := (*plain.TooYoung)(nil)

@@ -70,14 +70,17 @@ func (c *command) deleteSelected(cmd *cobra.Command, vault string, s selectedFla
 		return err
 	}
 	var size int64
+	unknown := 0
 	for _, r := range list {
-		size += r.Size
+		if size += r.Size; !sizeKnown(&r) {
+			unknown++
+		}
 		if s.dry && c.json {
 			if err := c.line(archiveJSON(r)); err != nil {
 				return err
 			}
 		} else if !s.yes || s.dry {
-			c.talk("%s %s (%s, stored %s)", map[bool]string{true: "would delete", false: "to be deleted:"}[s.dry], plain.Title(r), units.Size(r.Size), c.stamp(r.Created))
+			c.talk("%s %s (%s, stored %s)", map[bool]string{true: "would delete", false: "to be deleted:"}[s.dry], plain.Title(r), deletedSize(&r), c.stamp(r.Created))
 		}
 	}
 	if needed > 0 {
@@ -86,16 +89,28 @@ func (c *command) deleteSelected(cmd *cobra.Command, vault string, s selectedFla
 	if young > 0 {
 		c.talk("%s left out: their minimum storage durations are not over (--allow-early-delete deletes them)", plural(int64(young), "archive"))
 	}
+	sum := units.Size(size)
+	if unknown > 0 {
+		sum += fmt.Sprintf(" and what %d of unknown size have", unknown)
+	}
 	if s.dry || len(list) == 0 {
-		c.talk("%s selected, %s; nothing was deleted", plural(int64(len(list)), "archive"), units.Size(size))
+		c.talk("%s selected, %s; nothing was deleted", plural(int64(len(list)), "archive"), sum)
 		return nil
 	}
 	if !s.yes {
-		if err := c.mayDelete(cmd, fmt.Sprintf("Delete %s, %s? [y/N] ", plural(int64(len(list)), "archive"), units.Size(size))); err != nil {
+		if err := c.mayDelete(cmd, fmt.Sprintf("Delete %s, %s? [y/N] ", plural(int64(len(list)), "archive"), sum)); err != nil {
 			return err
 		}
 	}
 	return c.deleteThem(ctx, a, v, list, plain.DeleteOptions{AllowEarly: early})
+}
+
+// deletedSize is the size of an archive within a sentence.
+func deletedSize(r *catalog.ArchiveRecord) string {
+	if !sizeKnown(r) {
+		return "of unknown size"
+	}
+	return units.Size(r.Size)
 }
 
 // mayDelete asks on the terminal.

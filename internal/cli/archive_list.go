@@ -36,7 +36,7 @@ func (f *listArchivesFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&f.until, "until", "", "only those that were stored before that `TIME`; a date is the whole day")
 	fs.StringVar(&f.older, "older", "", "only those that were stored longer ago than that `TIME`, as 730d")
 	fs.StringVar(&f.larger, "larger", "", "only those of more than that `SIZE`")
-	fs.StringVar(&f.smaller, "smaller", "", "only those of less than that `SIZE`")
+	fs.StringVar(&f.smaller, "smaller", "", "only those of less than that `SIZE`; not those whose size nobody told yet")
 	fs.StringVar(&f.by, "stored-by", "", "only those that that `TOOL` described, as --json names it")
 }
 
@@ -109,7 +109,7 @@ func (f *listArchivesFlags) filter(now time.Time) (func(r *catalog.ArchiveRecord
 		switch {
 		case f.older != "" && (r.Created.IsZero() || !r.Created.Before(before)):
 			return false
-		case r.Size <= least, f.smaller != "" && r.Size >= most,
+		case r.Size <= least, f.smaller != "" && (r.Size >= most || !sizeKnown(r)),
 			f.since != "" && r.Created.Before(from), f.until != "" && (r.Created.IsZero() || r.Created.After(to)):
 			return false
 		case f.match != "" && !doublestar.MatchUnvalidated(f.match, title) && !doublestar.MatchUnvalidated("**/"+f.match, title):
@@ -123,6 +123,18 @@ func (f *listArchivesFlags) filter(now time.Time) (func(r *catalog.ArchiveRecord
 		d, ok := foreign.Decode(r.Description)
 		return ok && string(d.Tool) == f.by
 	}, nil
+}
+
+// sizeKnown says whether anybody told how large an archive is. What another program knew, and no listing has shown yet, may be of any size: of the
+// vaults that list at once sizes are as they are, and no other has archives of no bytes.
+func sizeKnown(r *catalog.ArchiveRecord) bool { return r.Size > 0 || !app.ListsLate(r.Vault) }
+
+// archiveSize is the size of an archive for people.
+func archiveSize(r *catalog.ArchiveRecord) string {
+	if !sizeKnown(r) {
+		return "-"
+	}
+	return units.Size(r.Size)
 }
 
 // listArchives lists one vault, or what can be listed of several: then what cannot is reported, and the end is failure.Partial.
@@ -282,7 +294,7 @@ func (o *archiveTable) add(r catalog.ArchiveRecord) error {
 	if d, ok := foreign.Decode(r.Description); ok && !d.ModTime.IsZero() {
 		changed = o.c.stamp(d.ModTime)
 	}
-	cells := []string{units.Size(r.Size), o.c.stamp(r.Created), changed, r.ID, shown(plain.Title(r))}
+	cells := []string{archiveSize(&r), o.c.stamp(r.Created), changed, r.ID, shown(plain.Title(r))}
 	if o.several {
 		cells = append([]string{clean(r.Vault)}, cells...)
 	}

@@ -75,7 +75,7 @@ func (c *command) runHopkiw(cmd *cobra.Command, f runFlags, names []string) erro
 		errs = append(errs, err)
 	}
 	if len(errs) == 0 && ctx.Err() == nil {
-		c.talk("%s: nothing of what it names is there", clean(conf.File))
+		c.talk("%s: nothing that it asks for is there", clean(conf.File))
 	}
 	return c.together(errs)
 }
@@ -97,7 +97,7 @@ func (c *command) hopkiwSets(ctx context.Context, a *app.App, conf *adopt.Hopkiw
 	}
 	sets, err := adopt.HopkiwSets(ctx, conf, adopt.Options{Known: known, VaultURL: func(ctx context.Context, p adopt.Place) (string, error) {
 		p.Region = region
-		return c.adoptedVault(ctx, a, p)
+		return c.adoptedVault(ctx, a, p, "account_id in [main] says which account it is without asking, or a vault %s of the config file where it is")
 	}})
 	if err != nil {
 		return nil, err

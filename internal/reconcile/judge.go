@@ -11,6 +11,7 @@ import (
 
 	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/internal/coldstore"
+	"github.com/firn-backup/firn/internal/foreign"
 )
 
 // Kind says what was found.
@@ -145,6 +146,8 @@ func listed(s catalog.ArchiveState, v View) Verdict {
 		}
 	}
 	switch renamed := strings.TrimSpace(was.Description) != strings.TrimSpace(a.Description); {
+	case renamed && was.UploadedAt.IsZero() && sameMeaning(was.Description, a.Description): // nobody told how the tool had written it
+		now.Description = a.Description
 	case unknown && was.Description == "", was.Description == "" && was.UploadedAt.IsZero():
 		now.Description = a.Description
 	case renamed && out.Finding == "":
@@ -167,6 +170,18 @@ func listed(s catalog.ArchiveState, v View) Verdict {
 		out.Change = &catalog.ArchiveChange{Was: s.Record, Record: now}
 	}
 	return out
+}
+
+// sameMeaning says whether two descriptions are the same name and time in the words of one tool: the order of words in mt-aws-glacier's is random, and
+// its journal tells names and times only.
+func sameMeaning(was, is string) bool {
+	a, ok := foreign.Decode(was)
+	if !ok {
+		return false
+	}
+	b, ok := foreign.Decode(is)
+	a.Form, b.Form = "", ""
+	return ok && a == b
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
