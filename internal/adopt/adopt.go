@@ -110,7 +110,11 @@ func Run(ctx context.Context, t Tool, files []string, o Options, db *catalog.DB,
 	if err != nil {
 		return res, err
 	}
-	res.Notices, res.Archives = f.Notices, int64(len(f.Archives))
+	found := int64(len(f.Archives))
+	if err := f.dropGone(ctx, db); err != nil {
+		return res, err
+	}
+	res.Notices, res.Archives = f.Notices, found
 	seen := map[string]bool{}
 	for _, r := range f.Archives {
 		if !r.DeletedAt.IsZero() {

@@ -94,6 +94,8 @@ func unlisted(s catalog.ArchiveState, v View) Verdict {
 	}
 	out := Verdict{Finding: Gone, Reason: "it is not in the listing any more"}
 	switch {
+	case r.SeenAsOf.IsZero() && since(r).IsZero():
+		out.Reason = "another program knew of it, and it is not in the listing"
 	case r.SeenAsOf.IsZero():
 		out.Reason = "it was uploaded at " + stamp(since(r)) + " and is not in the listing"
 	default:
