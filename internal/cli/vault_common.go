@@ -15,6 +15,7 @@ import (
 	"github.com/firn-backup/firn/internal/app"
 	"github.com/firn-backup/firn/internal/coldstore"
 	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/transfer"
 )
 
 // openVault opens the vault that a command names; empty is the default one.
@@ -72,11 +73,7 @@ func administer(ctx context.Context, f func() error) error {
 		if !errors.Is(err, coldstore.ErrTemporary) && !errors.Is(err, coldstore.ErrThrottled) && !errors.Is(err, coldstore.ErrInDoubt) {
 			break
 		}
-		t := time.NewTimer(pause)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
+		if transfer.Sleep(ctx, pause) != nil {
 			return err
 		}
 	}

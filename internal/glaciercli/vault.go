@@ -172,12 +172,8 @@ func waitFor(ctx context.Context, lock func() (context.Context, func(), error)) 
 		if failure.KindOf(err) != failure.Locked {
 			return held, release, err
 		}
-		t := time.NewTimer(lockPause)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return nil, nil, ctx.Err()
+		if err := transfer.Sleep(ctx, lockPause); err != nil {
+			return nil, nil, err
 		}
 	}
 }

@@ -76,7 +76,7 @@ func Empty(ctx context.Context, o EmptyOptions) (EmptyResult, error) {
 		o.Observe = silent{}
 	}
 	if o.Sleep == nil {
-		o.Sleep = sleep
+		o.Sleep = transfer.Sleep
 	}
 	e := &emptying{o: o}
 	err := e.run(ctx)
@@ -395,16 +395,11 @@ func (e *emptying) deleteOne(ctx context.Context, id string) error {
 	})
 }
 
+// deleteTries are so many attempts after the first: throttling may last most of a minute.
+const deleteTries = 7
+
 func (e *emptying) retry(ctx context.Context, f func() error) error {
-	for try := 0; ; try++ {
-		err := f()
-		if err == nil || !transient(err) || try >= maxTries {
-			return err
-		}
-		if serr := e.o.Sleep(ctx, time.Second<<try); serr != nil {
-			return errors.Join(serr, err)
-		}
-	}
+	return transfer.Retry(ctx, transfer.Options{Retries: deleteTries, Sleep: e.o.Sleep}, f)
 }
 
 // deleteVault deletes the vault, if the vault itself knows that it is empty.

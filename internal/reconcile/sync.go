@@ -11,6 +11,7 @@ import (
 	"github.com/firn-backup/firn/internal/foreign"
 	"github.com/firn-backup/firn/internal/manifest"
 	"github.com/firn-backup/firn/internal/retrieval"
+	"github.com/firn-backup/firn/internal/transfer"
 	"github.com/firn-backup/firn/internal/units"
 )
 
@@ -101,7 +102,7 @@ func Sync(ctx context.Context, o Options) (Result, error) {
 		o.Observe = silent{}
 	}
 	if o.Sleep == nil {
-		o.Sleep = sleep
+		o.Sleep = transfer.Sleep
 	}
 	r := &run{o: o, res: Result{Found: map[Kind]int64{}, Tools: map[foreign.Tool]int64{}}}
 	if o.Catalog == nil || o.Store == nil || o.Now == nil || o.Vault == "" {
@@ -187,7 +188,7 @@ func (r *run) list(ctx context.Context) (*catalog.Listing, time.Time, error) {
 				return nil, time.Time{}, err
 			}
 			pause = min(2*pause, maxPoll)
-		case transient(err) && try < maxTries:
+		case transfer.Transient(err) && try < maxTries:
 			if serr := r.o.Sleep(ctx, time.Second<<try); serr != nil {
 				return nil, time.Time{}, errors.Join(serr, err)
 			}
@@ -215,21 +216,6 @@ const (
 	maxPoll   = 10 * time.Minute
 	maxTries  = 5
 )
-
-func transient(err error) bool {
-	return errors.Is(err, coldstore.ErrTemporary) || errors.Is(err, coldstore.ErrThrottled) || errors.Is(err, coldstore.ErrInDoubt)
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
 
 // expect gathers the sets of the catalog and the uploads in doubt. It comes before the archives that snapshots need are
 // read: what is not in doubt any more then is among those.

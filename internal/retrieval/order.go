@@ -9,6 +9,7 @@ import (
 	"github.com/firn-backup/firn/internal/catalog"
 	"github.com/firn-backup/firn/internal/coldstore"
 	"github.com/firn-backup/firn/internal/failure"
+	"github.com/firn-backup/firn/internal/transfer"
 )
 
 // Bill is what is about to be asked for.
@@ -228,7 +229,7 @@ func (d *Desk) request(ctx context.Context, archive string, r coldstore.Range) (
 func (d *Desk) ask(ctx context.Context, archive string, r coldstore.Range) (coldstore.Retrieval, error) {
 	o := coldstore.RetrievalOptions{Tier: d.o.Tier, Days: d.o.Days, Faster: d.slow[archive]}
 	var rt coldstore.Retrieval
-	err := d.retry(ctx, func() (err error) {
+	err := transfer.Retry(ctx, d.o.Transfer, func() (err error) {
 		rt, err = d.o.Store.RequestRetrieval(ctx, archive, r, o)
 		return err
 	})

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/firn-backup/firn/internal/catalog"
@@ -93,14 +92,8 @@ func New(o Options) *Desk {
 	if o.Poll <= 0 {
 		o.Poll = firstPoll
 	}
-	switch {
-	case o.Transfer.Retries == 0:
-		o.Transfer.Retries = transfer.DefaultRetries
-	case o.Transfer.Retries < 0:
-		o.Transfer.Retries = 0
-	}
 	if o.Transfer.Sleep == nil {
-		o.Transfer.Sleep = sleep
+		o.Transfer.Sleep = transfer.Sleep
 	}
 	teller, _ := o.Store.(coldstore.ReadyTeller)
 	if o.Store != nil {
@@ -110,17 +103,6 @@ func New(o Options) *Desk {
 		o.Store = watched{o.Store, o}
 	}
 	return &Desk{o: o, pending: map[string]coldstore.Retrieval{}, sizes: map[string]int64{}, slow: map[string]bool{}, teller: teller}
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // Ask sees to it that range want of an archive, the zero Range for all of it, is or will be
@@ -226,7 +208,7 @@ func (d *Desk) holds(r coldstore.Retrieval) bool {
 // look asks the vault how a retrieval stands; ok is false when it is no more.
 func (d *Desk) look(ctx context.Context, r coldstore.Retrieval) (coldstore.Retrieval, bool, error) {
 	var now coldstore.Retrieval
-	err := d.retry(ctx, func() (err error) {
+	err := transfer.Retry(ctx, d.o.Transfer, func() (err error) {
 		now, err = d.o.Store.CheckRetrieval(ctx, r.Token)
 		return err
 	})
@@ -300,33 +282,6 @@ func (d *Desk) Ready(ctx context.Context) error {
 			}
 		}
 	}
-}
-
-// retry repeats what the vault says may succeed when it is repeated.
-func (d *Desk) retry(ctx context.Context, f func() error) error {
-	pause := 500 * time.Millisecond
-	for try := 0; ; try++ {
-		err := f()
-		if err == nil || try >= d.o.Transfer.Retries || ctx.Err() != nil || !transient(err) {
-			return err
-		}
-		if serr := d.o.Transfer.Sleep(ctx, pause); serr != nil {
-			return errors.Join(serr, err)
-		}
-		pause = min(2*pause, 30*time.Second)
-	}
-}
-
-func transient(err error) bool {
-	for _, t := range []error{
-		coldstore.ErrThrottled, coldstore.ErrTemporary, coldstore.ErrInDoubt, io.ErrUnexpectedEOF,
-		syscall.ECONNRESET, syscall.ECONNABORTED, syscall.EPIPE, syscall.ETIMEDOUT,
-	} {
-		if errors.Is(err, t) {
-			return true
-		}
-	}
-	return false
 }
 
 // IsDamage says that err is about what lies in the vault: it is missing, cut,

@@ -40,7 +40,7 @@ func NewLimiter(rates []units.DayRate, now func() time.Time, sleeper func(ctx co
 		now = time.Now
 	}
 	if sleeper == nil {
-		sleeper = sleep
+		sleeper = Sleep
 	}
 	return &Limiter{rates: rates, now: now, sleep: sleeper}
 }

@@ -16,10 +16,10 @@ const (
 	maxPause   = 30 * time.Second
 )
 
-// transient says that an attempt may be repeated and may succeed then: the
+// Transient says that an attempt may be repeated and may succeed then: the
 // store says so, or the connection broke. Everything that package transfer
 // does may be repeated when its answer was lost (ErrInDoubt); coldstore says so at each method.
-func transient(err error) bool {
+func Transient(err error) bool {
 	for _, target := range []error{
 		coldstore.ErrThrottled, coldstore.ErrTemporary, coldstore.ErrInDoubt,
 		io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.ECONNABORTED, syscall.EPIPE, syscall.ETIMEDOUT,
@@ -40,7 +40,7 @@ type retrier struct {
 // again waits and returns nil when another attempt is due after err; otherwise
 // it returns err, or why the waiting was ended.
 func (r *retrier) again(ctx context.Context, err error) error {
-	if ctx.Err() != nil || !transient(err) || r.tries >= r.o.Retries {
+	if ctx.Err() != nil || !Transient(err) || r.tries >= r.o.Retries {
 		return err
 	}
 	pause := min(firstPause<<min(r.tries, 16), maxPause)

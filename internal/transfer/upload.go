@@ -427,7 +427,7 @@ func (u *Upload) sendLast(ctx context.Context) (Pending, error) {
 
 // unsettled says that a completion that ended with err may have happened.
 func unsettled(ctx context.Context, err error) bool {
-	return ctx.Err() != nil || transient(err)
+	return ctx.Err() != nil || Transient(err)
 }
 
 // complete completes p, and again until the answer is known.
