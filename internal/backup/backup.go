@@ -1,7 +1,7 @@
-// Package backup is the use case of storing a tree: it compares the tree with
-// the catalog, streams what is new into volumes, journals at their boundaries
-// so that an interrupted run goes on where it was, and makes the snapshot
-// exist by storing its manifest. It owns the decision what is stored; how
+// Package backup is the use case of storing a tree, or a producer's stream: it
+// compares a tree with the catalog, streams what is new into volumes, journals
+// at their boundaries so that an interrupted run goes on where it was, and makes
+// the snapshot exist by storing its manifest. It owns the decision what is stored; how
 // files are read, bytes are packed and archives are kept it leaves to the
 // contracts it is given.
 package backup

@@ -1,6 +1,6 @@
 // Package codec is the contract of what happens to a volume's bytes between
-// stream and vault: compression in independent frames, and encryption of the
-// whole, and the list of which there are. The implementations live in
+// stream and vault, compression in independent frames and encryption of the
+// whole, and the list of the codecs there are. The implementations live in
 // codec/compress and codec/encrypt. It knows nothing of volumes' contents or of
 // vaults.
 package codec

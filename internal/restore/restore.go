@@ -2,7 +2,8 @@
 // the catalog, plans which ranges of which archives must be read, asks the
 // vault for these, and streams them to disk in the order in which they are
 // stored. It owns what is restored, in which order, and what becomes of the
-// rest when a part is damaged. How names are put on disk it leaves to package
+// rest when a part is damaged; streams of a producer it hands, the chain's one after the other, to
+// who takes them. How names are put on disk it leaves to package
 // extract; which signers a catalog's snapshots have, to those who put them there.
 //
 // Memory is bounded whatever the number of entries: two bits for each file,

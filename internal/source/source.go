@@ -1,6 +1,7 @@
-// Package source is the contract of what can be backed up as a tree of files.
-// The adapter lives in source/tree. It knows nothing of volumes, vaults or the
-// catalog: what has changed since last time is decided by its caller.
+// Package source is the contract of what can be backed up: trees of files, and
+// streams that a producer makes. The adapters live below it, one folder each; sourcetest
+// holds the suites that they pass. It knows nothing of volumes, vaults or the
+// catalog: what of a tree has changed since last time is decided by its caller.
 package source
 
 import (

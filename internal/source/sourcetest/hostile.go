@@ -1,5 +1,5 @@
 // Package sourcetest has what tests of sources, and of whatever stores and
-// restores trees, need: a suite for source.Tree, a fixture of everything that
+// restores trees, need: suites for source.Tree and source.Stream, a fixture of everything that
 // is hard about file systems, a second version of it with every kind of change, and a comparison of
 // two trees. It is imported by tests only.
 package sourcetest
