@@ -9,7 +9,6 @@ import (
 	"syscall"
 
 	"github.com/firn-backup/firn/internal/coldstore"
-	"github.com/firn-backup/firn/internal/durable"
 )
 
 // AbortUpload throws an open upload away. One that was completed stays an archive.
@@ -24,21 +23,14 @@ func (s *Store) abortUpload(ctx context.Context, id string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	u, log, err := s.openUpload(ctx, id, durable.Exclusive)
+	u, log, release, err := s.holdUpload(ctx, id)
 	if errors.Is(err, coldstore.ErrNotFound) {
 		return nil // of one without a readable log Tidy removes what there is
 	}
 	if err != nil {
 		return err
 	}
-	defer log.Close()
-	u.use.Lock()
-	defer u.use.Unlock()
-	unlock, err := s.lock(ctx)
-	if err != nil {
-		return err
-	}
-	defer unlock()
+	defer release()
 	return s.dropUpload(ctx, u, log)
 }
 

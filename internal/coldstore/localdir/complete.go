@@ -32,21 +32,14 @@ func (s *Store) complete(ctx context.Context, id string, size int64, hash treeha
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	u, log, err := s.openUpload(ctx, id, durable.Exclusive)
+	u, _, release, err := s.holdUpload(ctx, id)
 	if errors.Is(err, coldstore.ErrNotFound) {
 		return s.completedBefore(ctx, id, size, hash, err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	defer log.Close()
-	u.use.Lock()
-	defer u.use.Unlock()
-	unlock, err := s.lock(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
+	defer release()
 
 	if _, err := os.Lstat(s.uploadLog(id)); isAbsent(err) { // removed while this waited, by Abort or Delete
 		return nil, s.notFound()

@@ -75,21 +75,14 @@ func (s *Store) EndUploads(ctx context.Context, over func(UploadState) bool) err
 			}
 			return err
 		}
-		u, log, err := s.openUpload(ctx, id, durable.Exclusive)
+		u, log, release, err := s.holdUpload(ctx, id)
 		if errors.Is(err, coldstore.ErrNotFound) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		defer log.Close()
-		u.use.Lock()
-		defer u.use.Unlock()
-		unlock, err := s.lock(ctx)
-		if err != nil {
-			return err
-		}
-		defer unlock()
+		defer release()
 		state, err := s.uploadState(u)
 		switch {
 		case err != nil:

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/firn-backup/firn/internal/coldstore"
-	"github.com/firn-backup/firn/internal/durable"
 	"github.com/firn-backup/firn/internal/snapshot"
 )
 
@@ -48,21 +47,14 @@ func (s *Store) Tidy(ctx context.Context, olderThan time.Duration) (Tidied, erro
 
 func (s *Store) tidyUploads(ctx context.Context, olderThan time.Duration, t *Tidied) error {
 	return s.walkUploads(ctx, func(id string) error {
-		u, log, err := s.openUpload(ctx, id, durable.Exclusive)
+		u, log, release, err := s.holdUpload(ctx, id)
 		if errors.Is(err, coldstore.ErrNotFound) {
 			return s.tidyHalfUpload(ctx, id, t)
 		}
 		if err != nil {
 			return err
 		}
-		defer log.Close()
-		u.use.Lock()
-		defer u.use.Unlock()
-		unlock, err := s.lock(ctx)
-		if err != nil {
-			return err
-		}
-		defer unlock()
+		defer release()
 		open, err := s.isOpen(u)
 		if err != nil {
 			return err

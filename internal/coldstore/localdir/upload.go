@@ -150,6 +150,27 @@ func (s *Store) openUpload(ctx context.Context, id string, how durable.Sharing) 
 	return u, log, nil
 }
 
+// holdUpload opens an upload that nobody else works at until release is called, and holds the vault meanwhile.
+// ErrNotFound is of the upload only.
+func (s *Store) holdUpload(ctx context.Context, id string) (u *upload, log *os.File, release func(), err error) {
+	u, log, err = s.openUpload(ctx, id, durable.Exclusive)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	u.use.Lock()
+	unlock, err := s.lock(ctx)
+	if err != nil {
+		u.use.Unlock()
+		log.Close()
+		return nil, nil, nil, err
+	}
+	return u, log, func() {
+		unlock()
+		u.use.Unlock()
+		log.Close()
+	}, nil
+}
+
 func (s *Store) readUpload(ctx context.Context, id string, log *os.File, how durable.Sharing) (*upload, error) {
 	if err := durable.LockFile(ctx, log, how); err != nil {
 		return nil, err
