@@ -122,7 +122,7 @@ func TestLock(t *testing.T) {
 		t.Fatal(id, err)
 	}
 	l, err := s.VaultLock(ctx)
-	if err != nil || l.State != coldstore.LockInProgress || l.Policy != denyDelete || !l.Created.Equal(c.time()) || !l.Expires.Equal(c.time().Add(24*time.Hour)) {
+	if err != nil || l.State != coldstore.LockInProgress || l.Policy != denyDelete || !l.Created.Equal(c.Now()) || !l.Expires.Equal(c.Now().Add(24*time.Hour)) {
 		t.Errorf("%+v, %v", l, err)
 	}
 	if _, err := s.BeginVaultLock(ctx, denyDelete); err == nil {
@@ -150,7 +150,7 @@ func TestLock(t *testing.T) {
 	if err := s.Delete(ctx, a.ID); err == nil || errors.Is(err, coldstore.ErrNotFound) {
 		t.Errorf("deleted in spite of the lock: %v", err)
 	}
-	c.advance(366 * 24 * time.Hour)
+	c.Advance(366 * 24 * time.Hour)
 	if err := s.Delete(ctx, a.ID); err != nil {
 		t.Errorf("after a year: %v", err)
 	}
@@ -188,7 +188,7 @@ func TestAccount(t *testing.T) {
 		t.Fatal(err)
 	}
 	all, err := s.Capacities(ctx)
-	if err != nil || len(all) != 1 || all[0].ID != id || !all[0].Expires.After(c.time().Add(27*24*time.Hour)) {
+	if err != nil || len(all) != 1 || all[0].ID != id || !all[0].Expires.After(c.Now().Add(27*24*time.Hour)) {
 		t.Errorf("%+v, %v", all, err)
 	}
 }

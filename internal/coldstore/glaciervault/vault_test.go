@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -22,31 +21,15 @@ import (
 	"github.com/firn-backup/firn/treehash"
 )
 
-// clock stands still until it is moved.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func newClock() *clock { return &clock{now: time.Date(2026, 3, 4, 5, 6, 7, 123e6, time.UTC)} }
-
-func (c *clock) time() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
+func newClock() *storetest.Clock {
+	return storetest.NewClock(time.Date(2026, 3, 4, 5, 6, 7, 123e6, time.UTC))
 }
 
 // serve runs the server of this project, which was made from the service's documentation without a look at this package.
-func serve(t testing.TB, c *clock, d glacierserver.Delays, faults ...string) (endpoint string) {
+func serve(t testing.TB, c *storetest.Clock, d glacierserver.Delays, faults ...string) (endpoint string) {
 	t.Helper()
 	o := glacierserver.Options{
-		Root: t.TempDir(), Delays: d, Clock: &glacierserver.Clock{Real: c.time},
+		Root: t.TempDir(), Delays: d, Clock: &glacierserver.Clock{Real: c.Now},
 		Keys: []glacierserver.Key{{ID: glaciervault.KeyForTest, Secret: glaciervault.SecretForTest, Token: glaciervault.TokenForTest}},
 	}
 	for _, text := range faults {
@@ -78,29 +61,29 @@ func TestContract(t *testing.T) {
 	storetest.Run(t, func(t testing.TB) storetest.Harness {
 		c := newClock()
 		where := vaultURL(serve(t, c, glacierserver.RealDelays()))
-		s, err := glaciervault.CreateTest(t.Context(), where, glaciervault.Options{Now: c.time}, nil)
+		s, err := glaciervault.CreateTest(t.Context(), where, glaciervault.Options{Now: c.Now}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return storetest.Harness{
 			Store: s,
 			Reopen: func(t testing.TB) coldstore.Store {
-				s, err := glaciervault.OpenTest(t.Context(), where, glaciervault.Options{Now: c.time}, nil)
+				s, err := glaciervault.OpenTest(t.Context(), where, glaciervault.Options{Now: c.Now}, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
 				return s
 			},
-			Advance: c.advance,
+			Advance: c.Advance,
 		}
 	})
 }
 
 // vault makes a vault on a server of its own.
-func vault(t testing.TB, c *clock) (*glaciervault.Store, string) {
+func vault(t testing.TB, c *storetest.Clock) (*glaciervault.Store, string) {
 	t.Helper()
 	where := vaultURL(serve(t, c, glacierserver.RealDelays()))
-	s, err := glaciervault.CreateTest(t.Context(), where, glaciervault.Options{Now: c.time}, nil)
+	s, err := glaciervault.CreateTest(t.Context(), where, glaciervault.Options{Now: c.Now}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +112,7 @@ func TestCreateAndOpen(t *testing.T) {
 		t.Errorf("not there: %v", err)
 	}
 	v, err := s.DescribeVault(t.Context())
-	if err != nil || v.Name != "photos" || !v.Created.Equal(c.time()) || !v.Inventory.IsZero() || !strings.HasSuffix(v.ID, ":vaults/photos") {
+	if err != nil || v.Name != "photos" || !v.Created.Equal(c.Now()) || !v.Inventory.IsZero() || !strings.HasSuffix(v.ID, ":vaults/photos") {
 		t.Errorf("%+v, %v", v, err)
 	}
 	// With the vault goes nothing that could be mistaken for a lost archive.
@@ -195,12 +178,12 @@ func TestJobsAreReused(t *testing.T) {
 	if in := ask(s, 2<<20, 1<<20, ""); in.Token != part.Token {
 		t.Error("a range within a running one was asked for anew")
 	}
-	c.advance(time.Minute)
+	c.Advance(time.Minute)
 	out := ask(s, 0, 2<<20, coldstore.Expedited)
 	if out.Token == part.Token {
 		t.Error("a range that goes beyond was not asked for")
 	}
-	c.advance(time.Minute)
+	c.Advance(time.Minute)
 	whole := ask(s, 0, 0, "")
 	if whole.Token == out.Token || !whole.Range.IsWhole() || whole.Tier != coldstore.Standard {
 		t.Errorf("%+v", whole)
@@ -208,15 +191,15 @@ func TestJobsAreReused(t *testing.T) {
 	if end := ask(s, 4<<20, 5, ""); end.Token != whole.Token {
 		t.Error("the end was asked for anew")
 	}
-	again, err := glaciervault.OpenTest(ctx, where, glaciervault.Options{Now: c.time}, nil)
+	again, err := glaciervault.OpenTest(ctx, where, glaciervault.Options{Now: c.Now}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.advance(5 * time.Minute) // the expedited one is done
-	if r := ask(again, 1<<20, 1<<20, ""); r.Token != out.Token || !r.Ready || !r.Expires.After(c.time().Add(23*time.Hour)) {
+	c.Advance(5 * time.Minute) // the expedited one is done
+	if r := ask(again, 1<<20, 1<<20, ""); r.Token != out.Token || !r.Ready || !r.Expires.After(c.Now().Add(23*time.Hour)) {
 		t.Errorf("of a ready and two running ones: %+v", r)
 	}
-	c.advance(9 * time.Hour) // all are
+	c.Advance(9 * time.Hour) // all are
 	if r := ask(s, 1<<20, 1<<20, ""); r.Token != whole.Token || !r.Ready {
 		t.Errorf("of three ready ones: %+v", r)
 	}
@@ -224,7 +207,7 @@ func TestJobsAreReused(t *testing.T) {
 		t.Errorf("%d jobs", n)
 	}
 	// The whole one was done four hours after it was asked for. With less than an hour left it does not serve any more.
-	c.advance(18*time.Hour + 30*time.Minute)
+	c.Advance(18*time.Hour + 30*time.Minute)
 	last := ask(s, 0, 1<<20, "")
 	if last.Token == whole.Token || last.Ready {
 		t.Errorf("one that ends soon was taken: %+v", last)
@@ -252,8 +235,8 @@ func TestFirstInventoryMeanwhile(t *testing.T) {
 	c := newClock()
 	made, where := vault(t, c)
 	storetest.Upload(t, made, coldstore.NewArchive{}, 1<<20, []byte("x"))
-	tr := &between{pass: func() { c.advance(24 * time.Hour) }}
-	s, err := glaciervault.OpenTest(t.Context(), where, glaciervault.Options{Now: c.time}, &http.Client{Transport: tr})
+	tr := &between{pass: func() { c.Advance(24 * time.Hour) }}
+	s, err := glaciervault.OpenTest(t.Context(), where, glaciervault.Options{Now: c.Now}, &http.Client{Transport: tr})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -277,7 +260,7 @@ func TestInventories(t *testing.T) {
 		for range 30 {
 			ids, asOf, err := list(0)
 			if err == nil {
-				if age := c.time().Sub(asOf); age < 0 || age > s.Traits().ListLag {
+				if age := c.Now().Sub(asOf); age < 0 || age > s.Traits().ListLag {
 					t.Errorf("the list is %s old", age)
 				}
 				return ids
@@ -285,7 +268,7 @@ func TestInventories(t *testing.T) {
 			if !errors.Is(err, coldstore.ErrNotReady) {
 				t.Fatal(err)
 			}
-			c.advance(time.Hour)
+			c.Advance(time.Hour)
 		}
 		t.Fatal("no inventory in 30 hours")
 		return nil
@@ -303,13 +286,13 @@ func TestInventories(t *testing.T) {
 		return n
 	}
 	a := storetest.Upload(t, s, coldstore.NewArchive{Description: "first"}, 1<<20, []byte("x"))
-	c.advance(48 * time.Hour)
+	c.Advance(48 * time.Hour)
 	if ids := finish(); len(ids) != 1 || ids[0] != a.ID {
 		t.Errorf("listed: %v", ids)
 	}
 	n := jobs()
 	b := storetest.Upload(t, s, coldstore.NewArchive{Description: "second"}, 1<<20, []byte("y"))
-	c.advance(19 * time.Hour)
+	c.Advance(19 * time.Hour)
 	if ids := finish(); len(ids) != 1 || jobs() != n {
 		t.Errorf("a finished job of 19 hours was not used: %v", ids)
 	}
@@ -319,7 +302,7 @@ func TestInventories(t *testing.T) {
 	if _, _, err := list(time.Hour); !errors.Is(err, coldstore.ErrNotReady) || jobs() != n+1 {
 		t.Errorf("the running job was not used: %v", err)
 	}
-	c.advance(48 * time.Hour)
+	c.Advance(48 * time.Hour)
 	if ids := finish(); len(ids) != 2 || ids[0] != b.ID && ids[1] != b.ID {
 		t.Errorf("listed later: %v", ids)
 	}
@@ -384,7 +367,7 @@ func TestTransferOverFaults(t *testing.T) {
 	where := vaultURL(serve(t, c, glacierserver.Delays{},
 		"InitiateMultipartUpload:400:1:1", "UploadMultipartPart:500:1:2", "UploadMultipartPart:408:1:1", "UploadMultipartPart:drop:1:2", "UploadMultipartPart:lose:1:2",
 		"UploadMultipartPart:400:1:2", "CompleteMultipartUpload:lose:1:2", "CompleteMultipartUpload:503:1:1", "InitiateJob:lose:1:1", "GetJobOutput:500:1:1", "GetJobOutput:drop:1:1"))
-	s, err := glaciervault.CreateTest(t.Context(), where, glaciervault.Options{Now: c.time}, nil)
+	s, err := glaciervault.CreateTest(t.Context(), where, glaciervault.Options{Now: c.Now}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -400,7 +383,7 @@ func TestTransferOverFaults(t *testing.T) {
 		t.Fatalf("%+v, %v", a, err)
 	}
 	// Another process that has only what was written down before finds the same archive.
-	again, err := glaciervault.OpenTest(ctx, where, glaciervault.Options{Now: c.time}, nil)
+	again, err := glaciervault.OpenTest(ctx, where, glaciervault.Options{Now: c.Now}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -425,7 +408,7 @@ func TestTransferOverFaults(t *testing.T) {
 	if err := s.ListJobs(ctx, func(coldstore.Job) error { jobs++; return nil }); err != nil || jobs != 1 {
 		t.Errorf("%d jobs, %v: one was begun twice", jobs, err)
 	}
-	c.advance(48 * time.Hour)
+	c.Advance(48 * time.Hour)
 	if _, err := s.List(ctx, func(coldstore.Archive) error { archives++; return nil }); err != nil || archives != 1 {
 		t.Errorf("%d archives, %v", archives, err)
 	}

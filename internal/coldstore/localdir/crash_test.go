@@ -238,9 +238,7 @@ func TestKillAfterMove(t *testing.T) {
 	t.Run("Tidied", func(t *testing.T) {
 		t.Parallel()
 		s, _ := moved(t)
-		c := newClock()
-		c.t = time.Now().Add(49 * time.Hour)
-		s.o.Now = c.Now
+		s.o.Now = storetest.NewClock(time.Now().Add(49 * time.Hour)).Now
 		if tidied, err := s.Tidy(t.Context(), 48*time.Hour); err != nil || tidied.Uploads != 1 {
 			t.Errorf("Tidy: %+v, %v", tidied, err)
 		}

@@ -3,7 +3,6 @@ package localdir
 import (
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -11,26 +10,8 @@ import (
 	"github.com/firn-backup/firn/internal/coldstore/storetest"
 )
 
-// clock is a clock that stands still until it is moved.
-type clock struct {
-	mu sync.Mutex
-	t  time.Time
-}
-
-func newClock() *clock {
-	return &clock{t: time.Date(2026, 11, 22, 2, 0, 0, 123456789, time.UTC)}
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.t
-}
-
-func (c *clock) Advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.t = c.t.Add(d)
+func newClock() *storetest.Clock {
+	return storetest.NewClock(time.Date(2026, 11, 22, 2, 0, 0, 123456789, time.UTC))
 }
 
 // memDir is a directory in memory, where there is one: for tests that make many vaults and

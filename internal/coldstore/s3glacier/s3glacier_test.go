@@ -71,11 +71,11 @@ func TestSilentLists(t *testing.T) {
 			if got := w.Proxy.Count("RestoreObject"); got != n {
 				t.Errorf("%d requests for %d archives", got, n)
 			}
-			w.clock.advance(13 * time.Hour)
+			w.clock.Advance(13 * time.Hour)
 			w.Proxy.Forget()
 			for _, tok := range tokens {
 				r, err := s.CheckRetrieval(t.Context(), tok)
-				if err != nil || !r.Ready || r.Expires.Sub(w.clock.time()) > 4*24*time.Hour || r.Expires.Hour() != 0 {
+				if err != nil || !r.Ready || r.Expires.Sub(w.clock.Now()) > 4*24*time.Hour || r.Expires.Hour() != 0 {
 					t.Errorf("%+v, %v", r, err)
 				}
 			}
@@ -114,7 +114,7 @@ func TestFaster(t *testing.T) {
 	if r.Ready || r.Tier != coldstore.Expedited || w.Proxy.Count("RestoreObject") != 2 {
 		t.Errorf("%+v after %d requests", r, w.Proxy.Count("RestoreObject"))
 	}
-	w.clock.advance(10 * time.Minute)
+	w.clock.Advance(10 * time.Minute)
 	if r, err = s.CheckRetrieval(t.Context(), r.Token); err != nil || !r.Ready {
 		t.Errorf("ten minutes later: %+v, %v", r, err)
 	}
@@ -245,7 +245,7 @@ func TestRestoreAndDeletePolicies(t *testing.T) {
 	s := w.store(t)
 	r, err := s.RequestRetrieval(t.Context(), "set/a", coldstore.Range{}, coldstore.RetrievalOptions{})
 	must(t, err)
-	w.clock.advance(13 * time.Hour)
+	w.clock.Advance(13 * time.Hour)
 	r, err = s.CheckRetrieval(t.Context(), r.Token)
 	must(t, err)
 	rc, err := s.OpenRetrieved(t.Context(), r, 1, 3)
@@ -336,7 +336,7 @@ func TestLock(t *testing.T) {
 	key := "a/vault/set/a"
 	h, err := c.HeadObject(t.Context(), &s3.HeadObjectInput{Bucket: &bucket, Key: &key})
 	must(t, err)
-	if h.ObjectLockMode != types.ObjectLockModeCompliance || h.ObjectLockRetainUntilDate.Sub(w.clock.time()) < 29*24*time.Hour {
+	if h.ObjectLockMode != types.ObjectLockModeCompliance || h.ObjectLockRetainUntilDate.Sub(w.clock.Now()) < 29*24*time.Hour {
 		t.Errorf("%v until %v", h.ObjectLockMode, h.ObjectLockRetainUntilDate)
 	}
 	if h.Metadata["firn-description"] != "of set/a" || h.Metadata["firn-tree-hash"] != treehash.Sum([]byte("one")).String() || h.StorageClass != "DEEP_ARCHIVE" {
@@ -354,7 +354,7 @@ func TestLock(t *testing.T) {
 	key = "a/vault/set/b"
 	h, err = c.HeadObject(t.Context(), &s3.HeadObjectInput{Bucket: &bucket, Key: &key})
 	must(t, err)
-	if h.ObjectLockMode != types.ObjectLockModeGovernance || h.ObjectLockRetainUntilDate.Sub(w.clock.time()) < 39*24*time.Hour {
+	if h.ObjectLockMode != types.ObjectLockModeGovernance || h.ObjectLockRetainUntilDate.Sub(w.clock.Now()) < 39*24*time.Hour {
 		t.Errorf("%v until %v", h.ObjectLockMode, h.ObjectLockRetainUntilDate)
 	}
 	if a, b := s.Traits().LockDays, longer.Traits().LockDays; a != 30 || b != 40 {

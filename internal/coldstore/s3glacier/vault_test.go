@@ -5,7 +5,6 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
-	"sync"
 	"testing"
 	"time"
 
@@ -33,30 +32,12 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// clock stands still until it is moved.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func newClock() *clock { return &clock{now: time.Now().UTC().Truncate(time.Second)} }
-
-func (c *clock) time() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
+func newClock() *storetest.Clock { return storetest.NewClock(time.Now().UTC().Truncate(time.Second)) }
 
 // world is a vault in a bucket of its own, behind a proxy.
 type world struct {
 	*s3proxy.Proxy
-	clock  *clock
+	clock  *storetest.Clock
 	server *s3server.Server
 	url    string
 }
@@ -76,7 +57,7 @@ func behind(t testing.TB, start func() (*s3server.Server, error), o s3proxy.Opti
 		t.Fatal(err)
 	}
 	w := &world{clock: newClock(), server: s}
-	o.Upstream, o.Now = s.URL, w.clock.time
+	o.Upstream, o.Now = s.URL, w.clock.Now
 	w.Proxy = s3proxy.New(o)
 	h := httptest.NewServer(w.Proxy)
 	t.Cleanup(h.Close)
@@ -86,7 +67,7 @@ func behind(t testing.TB, start func() (*s3server.Server, error), o s3proxy.Opti
 
 func (w *world) open(t testing.TB) coldstore.Store {
 	t.Helper()
-	s, err := s3glacier.OpenTest(t.Context(), w.url, s3glacier.Options{Now: w.clock.time}, w.server.AccessKey, w.server.SecretKey)
+	s, err := s3glacier.OpenTest(t.Context(), w.url, s3glacier.Options{Now: w.clock.Now}, w.server.AccessKey, w.server.SecretKey)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +75,7 @@ func (w *world) open(t testing.TB) coldstore.Store {
 }
 
 func (w *world) harness(t testing.TB) storetest.Harness {
-	return storetest.Harness{Store: w.open(t), Reopen: w.open, Advance: w.clock.advance}
+	return storetest.Harness{Store: w.open(t), Reopen: w.open, Advance: w.clock.Advance}
 }
 
 // A server that knows classes, with a proxy for the rest of archived objects' rules: listings that tell how restores stand, and not.
