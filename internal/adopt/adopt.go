@@ -160,6 +160,14 @@ func (res *Result) sets(ctx context.Context, sets []Set, r *recorder, dry bool) 
 	return nil
 }
 
+// inVault says of an error which vault it is about, where its name is known.
+func inVault(name string, err error) error {
+	if name == "" {
+		return err
+	}
+	return fmt.Errorf("vault %s: %w", name, err)
+}
+
 // unixTime is a time of so many seconds, with a fraction perhaps; zero where there is none.
 func unixTime(s float64) time.Time {
 	if !(s > 0 && s < 1e11) {

@@ -66,7 +66,7 @@ func readGlacierBackupPy(ctx context.Context, files []string, o Options) (Found,
 		}
 		url, err := o.VaultURL(ctx, Place{Name: a.vault, Account: a.account})
 		if err != nil {
-			return f, fmt.Errorf("vault %s: %w", a.vault, err)
+			return f, inVault(a.vault, err)
 		}
 		at := s.last[dir]
 		if at.IsZero() {
@@ -169,15 +169,15 @@ func (s *pyState) readPickle(file string, zone *time.Location, f *Found) error {
 		return failure.Errorf(failure.Usage, "read %s: this is not the database of glacier-backup.py", file)
 	}
 	s.last, s.archive = map[string]time.Time{}, map[string]pyArchive{}
-	for dir, v := range last {
-		t, ok := v.(time.Time)
+	for _, dir := range slices.Sorted(maps.Keys(last)) {
+		t, ok := last[dir].(time.Time)
 		if !ok {
 			return failure.Errorf(failure.Damaged, "read %s: the time of %s is none", file, oneLine(dir))
 		}
 		s.last[dir] = t
 	}
-	for dir, v := range meta {
-		d, _ := v.(pickleDict)
+	for _, dir := range slices.Sorted(maps.Keys(meta)) {
+		d, _ := meta[dir].(pickleDict)
 		a, err := parsePyArchive(d)
 		if err != nil {
 			return failure.Wrap(failure.Damaged, fmt.Errorf("read %s: the archive of %s: %w", file, oneLine(dir), err))

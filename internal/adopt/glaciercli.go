@@ -118,7 +118,7 @@ func cachedArchives(ctx context.Context, db *sql.DB, hashes bool, o Options) (Fo
 			name := r.vault.String
 			if urls[name] == "" {
 				if urls[name], err = o.VaultURL(ctx, Place{Name: name}); err != nil {
-					return f, fmt.Errorf("vault %s: %w", name, err)
+					return f, inVault(name, err)
 				}
 			}
 			a, notice := r.record(urls[name])

@@ -174,6 +174,9 @@ func cmdJSON(file string) ([]cmdItem, error) {
 		}
 		return nil
 	}()
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, failure.Errorf(failure.Damaged, "read %s: it ends too early", file)
+	}
 	if err != nil {
 		return nil, failure.Wrap(failure.Usage, fmt.Errorf("read %s: %w", file, err))
 	}
@@ -200,6 +203,9 @@ func cmdText(file string, region *string, f *Found) ([]cmdItem, error) {
 	data, err := head(file)
 	if err != nil {
 		return nil, err
+	}
+	if line, _, _ := strings.Cut(string(data), "\n"); strings.TrimRight(line, "\r") == inventoryHeader {
+		return inventoryCSV(file)
 	}
 	if !strings.HasPrefix(strings.TrimLeft(string(data), " \ufeff"), `"`) {
 		return nil, cmdConfig(file, region, f)

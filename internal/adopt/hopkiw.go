@@ -2,6 +2,7 @@ package adopt
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -93,7 +94,7 @@ func readHopkiw(ctx context.Context, files []string, o Options) (Found, error) {
 func HopkiwSets(ctx context.Context, conf *HopkiwConfig, o Options) ([]Set, error) {
 	url, err := o.VaultURL(ctx, Place{Name: conf.Vault, Account: conf.Account})
 	if err != nil {
-		return nil, fmt.Errorf("vault %s: %w", conf.Vault, err)
+		return nil, inVault(conf.Vault, err)
 	}
 	var sets []Set
 	for _, p := range conf.Paths {
@@ -150,6 +151,15 @@ func (s *Set) hopkiwItems(rows []hopkiwRow, archives []catalog.ArchiveRecord) {
 
 // addHopkiw adds what was uploaded. The log tells of what the databases have too: an archive counts once.
 func (f *Found) addHopkiw(ctx context.Context, rows []hopkiwRow, conf *HopkiwConfig, o Options) error {
+	only := "" // of the databases' vaults; of several, none: the log does not say of which it is
+	for _, r := range rows {
+		if r.vault != "" && only == "" {
+			only = r.vault
+		} else if r.vault != "" && r.vault != only {
+			only = ""
+			break
+		}
+	}
 	seen := map[string]bool{}
 	for _, r := range rows {
 		if r.id == "" {
@@ -170,14 +180,14 @@ func (f *Found) addHopkiw(ctx context.Context, rows []hopkiwRow, conf *HopkiwCon
 			}
 		}
 		if p.Name == "" {
-			p.Name = hopkiwDefaultVault
+			p.Name = cmp.Or(unquote(only), hopkiwDefaultVault)
 		}
 		if p.Account == "-" {
 			p.Account = ""
 		}
 		url, err := o.VaultURL(ctx, p)
 		if err != nil {
-			return fmt.Errorf("vault %s: %w", p.Name, err)
+			return inVault(p.Name, err)
 		}
 		f.Archives = append(f.Archives, catalog.ArchiveRecord{
 			Vault: url, Name: r.path, Archive: coldstore.Archive{ID: r.id, Description: r.name, Created: r.at},

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -117,11 +118,19 @@ func (c *command) adopt(cmd *cobra.Command, t adopt.Tool, files []string, f adop
 		return err
 	}
 	located := map[adopt.Place]string{}
+	one := "" // of the names that are the vault that --vault VAULT says
 	o := adopt.Options{Known: known, Set: f.set, Now: a.Now(), Rand: rand.Reader, Keys: f.keys, Zone: c.env.Now().Location(), VaultURL: func(ctx context.Context, p adopt.Place) (string, error) {
-		for _, url := range []string{named[p.Name], named[""], located[p]} {
-			if url != "" {
-				return url, nil
-			}
+		switch url := named[p.Name]; {
+		case p.Name != "" && url != "":
+			return url, nil
+		case named[""] != "" && p.Name != "" && one != "" && p.Name != one:
+			return "", withHint(usage("they are of several vaults, among them %s and %s: --vault %s says of none which it is", one, p.Name, named[""]),
+				"--vault NAME=VAULT says it of one; it may be repeated")
+		case named[""] != "":
+			one = cmp.Or(p.Name, one)
+			return named[""], nil
+		case located[p] != "":
+			return located[p], nil
 		}
 		asked := p
 		if cmd.Flags().Changed("region") || p.Region == "" {
