@@ -109,15 +109,7 @@ func (d *DB) forgetChain(ctx context.Context, tx *sql.Tx, ids []string) error {
 // Abandon is Discard of an attempt whose volumes nobody needs: it puts them on the list of the doomed, as
 // stored by now at the latest, in the same transaction.
 func (d *DB) Abandon(ctx context.Context, id string, now time.Time) ([]manifest.Volume, error) {
-	var vols []manifest.Volume
-	err := d.change(ctx, durable, func(tx *sql.Tx) error {
-		v, err := d.attempt(ctx, tx, id)
-		if err != nil {
-			return err
-		}
-		if vols, err = volumesOf(ctx, tx, v.num); err != nil {
-			return err
-		}
+	vols, err := d.endAttempt(ctx, id, func(tx *sql.Tx, v view) error {
 		at, err := timeText(now)
 		if err != nil {
 			return err
@@ -125,17 +117,9 @@ func (d *DB) Abandon(ctx context.Context, id string, now time.Time) ([]manifest.
 		_, err = tx.ExecContext(ctx, `INSERT INTO doomed (vault, archive, set_id, snap, manifest, size, stored)
 			SELECT s.vault, v.archive, s.set_id, s.id, 0, v.size, $2 FROM volumes v JOIN snapshots s ON s.num = v.snap
 			WHERE s.num = $1 ORDER BY v.n ON CONFLICT (vault, archive) DO NOTHING`, v.num, at)
-		if err != nil {
-			return err
-		}
-		return d.drop(ctx, tx, v)
+		return err
 	})
-	if err != nil {
-		return nil, d.fail("abandon attempt "+id, err)
-	}
-	// What a failed sweep leaves, the next Begin sweeps, and reports: the attempt is gone.
-	_ = d.sweep(ctx)
-	return vols, nil
+	return vols, d.fail("abandon attempt "+id, err)
 }
 
 // AddDoomed puts archives on the list; those that are there stay as they are. It is durable. Num is not looked at.

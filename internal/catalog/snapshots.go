@@ -286,8 +286,13 @@ func (d *DB) FinishStored(ctx context.Context, id string, h manifest.Hash, ref A
 // Discard forgets a Running attempt: its volumes and entries, and what it ended.
 // Volumes it had stored are returned, without leaves: they are orphans in the vault.
 func (d *DB) Discard(ctx context.Context, id string) ([]manifest.Volume, error) {
-	var vols []manifest.Volume
-	err := d.change(ctx, durable, func(tx *sql.Tx) error {
+	vols, err := d.endAttempt(ctx, id, func(*sql.Tx, view) error { return nil })
+	return vols, d.fail("discard attempt "+id, err)
+}
+
+// endAttempt forgets a Running attempt, in one transaction with what first does.
+func (d *DB) endAttempt(ctx context.Context, id string, first func(tx *sql.Tx, v view) error) (vols []manifest.Volume, err error) {
+	err = d.change(ctx, durable, func(tx *sql.Tx) error {
 		v, err := d.attempt(ctx, tx, id)
 		if err != nil {
 			return err
@@ -295,10 +300,13 @@ func (d *DB) Discard(ctx context.Context, id string) ([]manifest.Volume, error) 
 		if vols, err = volumesOf(ctx, tx, v.num); err != nil {
 			return err
 		}
+		if err := first(tx, v); err != nil {
+			return err
+		}
 		return d.drop(ctx, tx, v)
 	})
 	if err != nil {
-		return nil, d.fail("discard attempt "+id, err)
+		return nil, err
 	}
 	// What a failed sweep leaves, the next Begin sweeps, and reports: the attempt is gone.
 	_ = d.sweep(ctx)
