@@ -69,6 +69,9 @@ func (v *vault) CheckRetrieval(_ context.Context, token string) (coldstore.Retri
 }
 
 func (v *vault) OpenRetrieved(context.Context, coldstore.Retrieval, int64, int64) (io.ReadCloser, error) {
+	if err := v.failing(); err != nil {
+		return nil, err
+	}
 	if v.lost {
 		return nil, coldstore.ErrExpired
 	}
@@ -176,6 +179,34 @@ func TestKeptTooShort(t *testing.T) {
 			t.Errorf("read: %v", err)
 		}
 	}
+}
+
+// What is to be tried once is asked for once, and read once.
+func TestNoRetries(t *testing.T) {
+	v, j := &vault{now: time.Unix(1e9, 0), made: map[string]coldstore.Retrieval{}}, journal{}
+	once := func() *retrieval.Desk {
+		return desk(v, j, func(o *retrieval.Options) {
+			o.Transfer.Retries = -1
+			o.Codecs.Decryptor = func(string) (codec.Decryptor, codec.Geometry, error) { return reads{}, codec.Geometry{}, nil }
+		})
+	}
+	fails := func(what string, f func() error) {
+		v.fail = []error{coldstore.ErrTemporary, coldstore.ErrTemporary, coldstore.ErrTemporary}
+		if err := f(); !errors.Is(err, coldstore.ErrTemporary) || len(v.fail) != 2 {
+			t.Errorf("%s: %d attempts, %v", what, 3-len(v.fail), err)
+		}
+		v.fail = nil
+	}
+	fails("ask", func() error { _, err := once().Ask(ctx, "a", coldstore.Range{}); return err })
+	rt, err := once().Ask(ctx, "a", coldstore.Range{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fails("look", func() error { _, err := once().Ask(ctx, "a", coldstore.Range{}); return err })
+	fails("read", func() error {
+		_, err := once().OpenWhole(ctx, rt, 1, treehash.Hash{}, "none", "none")
+		return err
+	})
 }
 
 func TestReadyWaits(t *testing.T) {
