@@ -184,8 +184,9 @@ func (c *command) uploadArchive(cmd *cobra.Command, vault, file string, f upload
 }
 
 type retrieveArchiveFlags struct {
-	out, span string
-	limit     limitFlag
+	out, span, overwrite string
+
+	limit limitFlag
 	retrieveFlags
 }
 
@@ -203,6 +204,7 @@ with its tree hash before its file gets its name. After an interruption it goes 
 	}
 	fs := cmd.Flags()
 	fs.StringVarP(&f.out, "output", "o", "", "the `FILE` to make, the directory to make them in, or - for the standard output")
+	fs.StringVar(&f.overwrite, "overwrite", "never", "never, or always: replace a file that is there and is something else, once the archive is whole")
 	fs.StringVar(&f.span, "range", "", "only bytes `FIRST-LAST`, both included and counted from 0; FIRST- is to the end")
 	f.retrieveFlags.add(cmd)
 	f.limit.add(cmd)
@@ -238,6 +240,9 @@ func (c *command) retrieveArchives(cmd *cobra.Command, vault string, refs []stri
 	if err := f.check(); err != nil {
 		return err
 	}
+	if f.overwrite != "never" && f.overwrite != "always" {
+		return usage("--overwrite %s: must be never or always", f.overwrite)
+	}
 	span, err := parseSpan(f.span)
 	if err != nil {
 		return err
@@ -254,7 +259,7 @@ func (c *command) retrieveArchives(cmd *cobra.Command, vault string, refs []stri
 	if err != nil {
 		return err
 	}
-	targets, err := c.targets(list, span, f.out)
+	targets, err := c.targets(list, span, f)
 	if err != nil {
 		return err
 	}
@@ -304,8 +309,8 @@ func (c *command) retrieveArchives(cmd *cobra.Command, vault string, refs []stri
 }
 
 // targets says where archives go.
-func (c *command) targets(list []catalog.ArchiveRecord, span plain.Span, out string) ([]plain.Target, error) {
-	dir := "."
+func (c *command) targets(list []catalog.ArchiveRecord, span plain.Span, f retrieveArchiveFlags) ([]plain.Target, error) {
+	dir, out := ".", f.out
 	info, err := os.Stat(out)
 	switch {
 	case out == "" || err == nil && info.IsDir():
@@ -332,6 +337,11 @@ func (c *command) targets(list []catalog.ArchiveRecord, span plain.Span, out str
 			return nil, failure.Errorf(failure.Usage, "two archives would become %s: retrieve them one by one, with -o", t.File)
 		}
 		taken[t.File] = true
+		if info, err := os.Lstat(t.File); t.File != "" && err == nil && f.overwrite == "always" {
+			if t.Replace = info.Mode().IsRegular(); !t.Replace {
+				return nil, failure.Errorf(failure.Usage, "%s is no regular file: --overwrite does not replace it", t.File)
+			}
+		}
 		all = append(all, t)
 	}
 	return all, nil

@@ -298,7 +298,7 @@ func archiveRetrieve(ctx context.Context, s *session) error {
 		if err != nil {
 			return err
 		}
-		t := plain.Target{Archive: r, Replace: true, File: out}
+		t := plain.Target{Archive: r, Replace: true, Again: true, File: out}
 		if out == "-" {
 			t.File, t.Out = "", s.env.Stdout
 		} else {

@@ -53,7 +53,8 @@ type Target struct {
 	Archive catalog.ArchiveRecord
 	Span    Span
 	File    string    // to be made; it must not exist
-	Replace bool      // File may exist: it is replaced once the archive is whole
+	Replace bool      // File may exist: unless it is the archive, it is replaced once that is whole
+	Again   bool      // with Replace: it is replaced even by the same
 	Out     io.Writer // instead of File
 }
 
@@ -68,7 +69,7 @@ type RetrieveOptions struct {
 // the others unless RetrieveOptions.Retrieval.Wait is set; the same call goes on later. A whole archive is compared with its tree hash
 // (failure.Damaged) before its file gets its name; until then it is FILE.ID.part, from whose end an interrupted
 // retrieval goes on. Of a range only that it came as the vault sent it is known. A file that is there
-// already counts as retrieved if it is the archive's; another is failure.Usage.
+// already counts as retrieved if it is the archive's; another is failure.Usage, unless Target.Replace is set.
 func (v *Vault) Retrieve(ctx context.Context, targets []Target, o RetrieveOptions) error {
 	if err := v.check(); err != nil {
 		return err
@@ -161,8 +162,11 @@ func (v *Vault) missing(ctx context.Context, targets []Target, o RetrieveOptions
 		if err != nil {
 			return nil, fmt.Errorf("archive %s: %w", Title(t.Archive), err)
 		}
-		if t.Out == nil && !t.Replace {
+		if t.Out == nil && !t.Again {
 			there, err := isThere(ctx, t, span)
+			if t.Replace && failure.KindOf(err) == failure.Usage {
+				err = nil
+			}
 			if err != nil {
 				return nil, err
 			}
