@@ -79,6 +79,10 @@ func TestDecode(t *testing.T) {
 			foreign.Archive{Tool: foreign.GitAnnex, Form: "SHA256E", Name: "SHA256E-s123--084c799c.tar.gz", Size: 123}},
 		{"git-annex, below a prefix", "old/WORM-s3-m1351924178--a b--c",
 			foreign.Archive{Tool: foreign.GitAnnex, Form: "WORM", Name: "old/WORM-s3-m1351924178--a b--c", ModTime: time.Unix(1351924178, 0), Size: 3}},
+		{"git-annex, behind a prefix", "pre-SHA256E-s5--0123456789abcdef0123456789abcdef.ext",
+			foreign.Archive{Tool: foreign.GitAnnex, Form: "SHA256E", Name: "pre-SHA256E-s5--0123456789abcdef0123456789abcdef.ext", Size: 5}},
+		{"git-annex, encrypted and behind a prefix", "annexGPGHMACSHA1--0123456789abcdef0123456789abcdef01234567",
+			foreign.Archive{Tool: foreign.GitAnnex, Form: "GPGHMACSHA1", Name: "annexGPGHMACSHA1--0123456789abcdef0123456789abcdef01234567", Size: -1, Encrypted: true}},
 		{"git-annex, encrypted", "GPGHMACSHA1--2ba56a31",
 			foreign.Archive{Tool: foreign.GitAnnex, Form: "GPGHMACSHA1", Name: "GPGHMACSHA1--2ba56a31", Size: -1, Encrypted: true}},
 		{"glacier-cmd", "No description.", foreign.Archive{Tool: foreign.GlacierCmd, Form: "none", Size: -1}},
@@ -104,7 +108,7 @@ func TestDecodeNot(t *testing.T) {
 		"directory:", "directory:a", "directory: date:2014-01-02T03:04:05", "directory:a date:yesterday",
 		"btrsend backup for 2023-01-01", "btrsend backup for 2023-13-01 (complete)", "btrsend backup for 2023-01-01 (parent = x)",
 		"btrsend backup for 2023-01-01 (parent = 2022-12-21", "grsync|", "grsync|a|x|1|", "grsync||1|1|", "grsync|a|-1|1|",
-		"a--b", "my-file--copy", "FILE--x", "SHA256E-x12--y", "SHA256E--", "20230101-123456-0000.tar", "20231301-123456-00000.tar", "x.tgz", "x.20131301000000.tgz",
+		"a--b", "my-file--copy", "preSHA256E-s5--short", "my-FILE--0123456789abcdef0123456789abcdef", "FILE--x", "SHA256E-x12--y", "SHA256E--", "20230101-123456-0000.tar", "20231301-123456-00000.tar", "x.tgz", "x.20131301000000.tgz",
 		"mt2 " + strings.Repeat("A", foreign.MaxDescription),
 	} {
 		if a, ok := foreign.Decode(in); ok {

@@ -67,7 +67,11 @@ func decodeDirectory(s string) (Archive, bool) {
 // decodeNames knows names that tell who made them.
 func decodeNames(s string) (Archive, bool) {
 	base := s[strings.LastIndexByte(s, '/')+1:]
-	if a, ok := annexKey(base); ok {
+	a, ok := annexKey(base)
+	if !ok {
+		a, ok = prefixedKey(base)
+	}
+	if ok {
 		a.Name = s
 		return a, true
 	}
@@ -121,6 +125,22 @@ func annexKey(s string) (Archive, bool) {
 		}
 	}
 	return a, known
+}
+
+// prefixedKey finds a key behind the fileprefix of a remote, which may be anything: one with a hash, since other keys could be a part of any name.
+func prefixedKey(s string) (Archive, bool) {
+	for i := 1; i < len(s); i++ {
+		if c := s[i-1]; c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || s[i] < 'A' || s[i] > 'Z' {
+			continue
+		}
+		if _, name, ok := strings.Cut(s[i:], "--"); !ok || len(name) < 32 || strings.Trim(name[:32], "0123456789abcdef") != "" {
+			continue
+		}
+		if a, ok := annexKey(s[i:]); ok && a.Form != "WORM" && a.Form != "URL" {
+			return a, true
+		}
+	}
+	return Archive{}, false
 }
 
 // iceshelf reads the beginning of a name: "20230101-123456-00000.".
