@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -306,8 +307,10 @@ func cmdConfig(file string, region *string, f *Found) error {
 	if v, ok := in.get("glacier", "region"); ok {
 		*region = v
 	}
+	isTopic := func(section string) bool { return strings.HasPrefix(section, "SNS:") }
 	for _, s := range in.sections {
-		if s == "SNS" || strings.HasPrefix(s, "SNS:") {
+		// Sections of topics are all that counts where there are some; and a vault tells one topic only.
+		if isTopic(s) || s == "SNS" && !slices.ContainsFunc(in.sections, isTopic) {
 			for _, command := range snsCommands(in, s, *region) {
 				f.notice("[%s]: %s", oneLine(s), oneLine(command))
 			}

@@ -155,6 +155,23 @@ func TestSNSCommands(t *testing.T) {
 	}
 }
 
+// TestSNSSections: [SNS] counts where there is no section of a topic.
+func TestSNSSections(t *testing.T) {
+	for text, want := range map[string][]string{
+		"[aws]\n[SNS]\ntopic=t\nvaults=a\n":            {"[SNS]: firn vault notify set glacier://REGION/a t"},
+		"[aws]\n[SNS]\ntopic=t\n[SNS:one]\nvaults=a\n": {"[SNS:one]: firn vault notify set glacier://REGION/a one"},
+	} {
+		file := filepath.Join(t.TempDir(), "conf")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f, err := tool(t, "glacier-cmd").Read(context.Background(), []string{file}, options())
+		if d := cmp.Diff(want, f.Notices); d != "" || err != nil {
+			t.Errorf("%q: %v\n%s", text, err, d)
+		}
+	}
+}
+
 // TestFaultyBtrsend: the states that its bugs leave are named, and all archives taken over.
 func TestFaultyBtrsend(t *testing.T) {
 	f, err := read(t, "btrsend", "btrsend-faulty.db")
