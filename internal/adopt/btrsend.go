@@ -150,7 +150,7 @@ func btrsendListed(ctx context.Context, f *Found, set *Set, o Options) error {
 }
 
 func btrsendRows(ctx context.Context, file string) ([]btrsendRow, error) {
-	db, err := openForeign(file)
+	db, err := openForeign(ctx, file)
 	if err != nil {
 		return nil, err
 	}

@@ -31,7 +31,7 @@ tells the first, and the vault itself the second when it is asked.`,
 func readGlacierCLI(ctx context.Context, files []string, o Options) (Found, error) {
 	var f Found
 	file := files[0]
-	db, err := openForeign(file)
+	db, err := openForeign(ctx, file)
 	if err != nil {
 		return f, err
 	}
@@ -63,7 +63,7 @@ type cacheRow struct {
 	seen, created, deleted     number
 }
 
-func cachedArchives(ctx context.Context, db *sql.DB, hashes bool, o Options) (Found, error) {
+func cachedArchives(ctx context.Context, db *foreignDB, hashes bool, o Options) (Found, error) {
 	var f Found
 	hash := "NULL"
 	if hashes {

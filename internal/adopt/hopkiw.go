@@ -205,7 +205,7 @@ func hopkiwRows(ctx context.Context, file string) ([]hopkiwRow, error) {
 	if !ok1 || !ok2 {
 		vault = ""
 	}
-	db, err := openForeign(file)
+	db, err := openForeign(ctx, file)
 	if err != nil {
 		return nil, err
 	}

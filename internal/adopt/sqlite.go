@@ -5,7 +5,10 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -15,8 +18,24 @@ import (
 	"github.com/firn-backup/firn/internal/failure"
 )
 
-// openForeign opens an SQLite file of another program, which is not changed.
-func openForeign(file string) (*sql.DB, error) {
+// foreignDB is an SQLite file of another program.
+type foreignDB struct {
+	*sql.DB
+	scratch string // the directory of the copy that is read in its place; empty: none
+}
+
+// Close removes the copy, too.
+func (d *foreignDB) Close() error {
+	err := d.DB.Close()
+	if d.scratch != "" {
+		err = errors.Join(err, os.RemoveAll(d.scratch))
+	}
+	return err
+}
+
+// openForeign opens an SQLite file of another program, which is not changed. Where the program was interrupted while it wrote, SQLite wants to put the
+// file in order before it reads it, and in a directory that may not be written to it cannot read what is in a write-ahead log: then a copy is read.
+func openForeign(ctx context.Context, file string) (*foreignDB, error) {
 	path, err := filepath.Abs(file)
 	if err != nil {
 		return nil, err
@@ -24,13 +43,97 @@ func openForeign(file string) (*sql.DB, error) {
 	if err := regular(path); err != nil {
 		return nil, err
 	}
-	u := url.URL{Scheme: "file", Path: path, RawQuery: "mode=ro&_pragma=busy_timeout(5000)&_pragma=query_only(1)&_pragma=trusted_schema(0)"}
-	return sql.Open("sqlite", u.String())
+	db, err := openSQLite(ctx, path, "mode=ro&_pragma=query_only(1)")
+	if err == nil || !wantsToWrite(err) {
+		return &foreignDB{DB: db}, nil // an error comes again, with the query that meets it
+	}
+	if err := db.Close(); err != nil {
+		return nil, err
+	}
+	scratch, err := os.MkdirTemp("", "firn-adopt-")
+	if err != nil {
+		return nil, err
+	}
+	if err = copyDatabase(scratch, path); err == nil {
+		if db, err = openSQLite(ctx, filepath.Join(scratch, filepath.Base(path)), "mode=rw"); err == nil {
+			return &foreignDB{db, scratch}, nil
+		}
+		err = sqliteFault(errors.Join(err, db.Close()))
+	}
+	return nil, errors.Join(fmt.Errorf("read %s: %w", file, err), os.RemoveAll(scratch))
+}
+
+// openSQLite opens a file, and returns what SQLite says of it when it first looks; the caller closes the database all the same.
+func openSQLite(ctx context.Context, path, query string) (*sql.DB, error) {
+	u := url.URL{Scheme: "file", Path: path, RawQuery: query + "&_pragma=busy_timeout(5000)&_pragma=trusted_schema(0)"}
+	db, err := sql.Open("sqlite", u.String())
+	if err != nil {
+		return nil, err
+	}
+	var n int
+	return db, db.QueryRowContext(ctx, `SELECT COUNT(*) FROM sqlite_master`).Scan(&n)
+}
+
+// wantsToWrite says of an error whether SQLite could not read a file because it must not write.
+func wantsToWrite(err error) bool {
+	var e *sqlite.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	code := e.Code() & 0xff
+	return code == sqlite3.SQLITE_READONLY || code == sqlite3.SQLITE_CANTOPEN
+}
+
+// superMagic ends the journal of a transaction over several databases, behind the name of a file that SQLite deletes in the end.
+// https://www.sqlite.org/fileformat.html#the_rollback_journal
+const superMagic = "\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"
+
+// copyDatabase copies a database and what SQLite has put beside it. A journal that names a file to be deleted is refused.
+func copyDatabase(dir, path string) error {
+	for _, end := range []string{"", "-journal", "-wal"} {
+		in, err := os.Open(path + end)
+		if errors.Is(err, fs.ErrNotExist) && end != "" {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		err = copyInto(filepath.Join(dir, filepath.Base(path)+end), in, end == "-journal")
+		if err = errors.Join(err, in.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func copyInto(to string, in *os.File, journal bool) error {
+	info, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return failure.Errorf(failure.Usage, "%s is not a regular file", in.Name())
+	}
+	if journal && info.Size() >= int64(len(superMagic)) {
+		last := make([]byte, len(superMagic))
+		if _, err := in.ReadAt(last, info.Size()-int64(len(last))); err != nil {
+			return err
+		}
+		if string(last) == superMagic {
+			return failure.Errorf(failure.Damaged, "its program was interrupted in a transaction over several databases: start it once more, then adopt")
+		}
+	}
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, io.LimitReader(in, info.Size()))
+	return errors.Join(err, out.Close())
 }
 
 // columnsOf lists the columns of a table; none where there is no such table. What is called like it and is a view, a virtual table or has columns that
 // are computed is refused: reading it would carry out what a stranger wrote, which need not come to an end.
-func columnsOf(ctx context.Context, db *sql.DB, table string) ([]string, error) {
+func columnsOf(ctx context.Context, db *foreignDB, table string) ([]string, error) {
 	var kind, text sql.NullString
 	err := db.QueryRowContext(ctx, `SELECT type, sql FROM sqlite_master WHERE name = $1 COLLATE NOCASE AND type IN ('table', 'view')
 		ORDER BY type DESC LIMIT 1`, table).Scan(&kind, &text)
