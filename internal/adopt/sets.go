@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -305,6 +306,9 @@ func (r *recorder) items(ctx context.Context, s *Set, mine catalog.Set) (added i
 	for _, p := range slices.Sorted(maps.Keys(versions)) {
 		v := versions[p]
 		slices.SortStableFunc(v, func(a, b catalog.Item) int { return a.Stored.Compare(b.Stored) })
+		if n := currentOf(v, s.Path); n >= 0 { // the order of a list counts, not its times
+			v = append(slices.Delete(slices.Clone(v), n, n+1), v[n])
+		}
 		lists = append(lists, v)
 	}
 	// Nothing has to be stored to tell of them: the program's own files do.
@@ -329,6 +333,36 @@ func (r *recorder) items(ctx context.Context, s *Set, mine catalog.Set) (added i
 		return 0, err
 	}
 	return int64(len(list)), nil
+}
+
+// currentOf is which of several versions of a path, in the order in which they were stored, is the current one: that which is there now by time of
+// change and size; else, as mt-aws-glacier takes it, the one that was changed last, or stored last where that is not known. -1: the last, as always.
+func currentOf(v []catalog.Item, dir string) int {
+	if len(v) < 2 || !slices.ContainsFunc(v, func(i catalog.Item) bool { return i.MTime != snapshot.Time{} }) {
+		return -1
+	}
+	if info, err := os.Stat(filepath.Join(dir, filepath.FromSlash(v[0].Path))); err == nil && info.Mode().IsRegular() {
+		for n := len(v) - 1; n >= 0; n-- {
+			if v[n].MTime.Sec == info.ModTime().Unix() && v[n].Plain == info.Size() {
+				return n
+			}
+		}
+	}
+	best := 0
+	for n := range v {
+		if changed(&v[n]).Compare(changed(&v[best])) >= 0 {
+			best = n
+		}
+	}
+	return best
+}
+
+// changed is when a version's file was changed, or else stored.
+func changed(i *catalog.Item) time.Time {
+	if i.MTime == (snapshot.Time{}) {
+		return i.Stored
+	}
+	return i.MTime.Time()
 }
 
 // fill puts into an item what the catalog knows of its archive.
