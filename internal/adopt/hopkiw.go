@@ -85,9 +85,52 @@ func readHopkiw(ctx context.Context, files []string, o Options) (Found, error) {
 	}
 	f.Sets = sets
 	for i := range f.Sets {
-		f.Sets[i].hopkiwItems(rows, f.Archives)
+		mine, before := rows, f.Archives
+		if o.archives != nil { // of an earlier adoption, without the configuration or with another
+			known, archives, err := hopkiwKnown(ctx, f.Sets[i].Vault, o.archives)
+			if err != nil {
+				return f, err
+			}
+			mine, before = slices.Concat(rows, known), slices.Concat(f.Archives, archives)
+		}
+		f.Sets[i].hopkiwItems(mine, before)
 	}
 	return f, nil
+}
+
+// hopkiwKnown are the uploads of this program's that the catalog knows of a vault: by the paths that they are called by, and their descriptions.
+func hopkiwKnown(ctx context.Context, vault string, each func(context.Context, string, func(catalog.ArchiveRecord) error) error) ([]hopkiwRow, []catalog.ArchiveRecord, error) {
+	var rows []hopkiwRow
+	var archives []catalog.ArchiveRecord
+	err := each(ctx, vault, func(r catalog.ArchiveRecord) error {
+		base := filepath.Base(r.Name)
+		switch {
+		case !filepath.IsAbs(r.Name) || !r.DeletedAt.IsZero() || !r.UploadedAt.IsZero():
+			return nil
+		case r.Description == base, r.Description == strings.ReplaceAll(base, " ", "_")+".tar":
+		case r.Description == "": // its log does not tell a file's; another program's archives of directories may have none
+			if info, err := os.Stat(r.Name); err != nil || !info.Mode().IsRegular() {
+				return nil
+			}
+		default:
+			return nil
+		}
+		rows = append(rows, hopkiwRow{path: r.Name, name: r.Description, id: r.ID, at: r.Created})
+		archives = append(archives, r)
+		return nil
+	})
+	return rows, archives, err
+}
+
+// hopkiwFill finds the items of a set that is new among what the catalog knows.
+func (s *Set) hopkiwFill(ctx context.Context, db *catalog.DB) error {
+	rows, archives, err := hopkiwKnown(ctx, s.Vault, func(ctx context.Context, vault string, fn func(catalog.ArchiveRecord) error) error {
+		return db.FindArchives(ctx, vault, nil, fn)
+	})
+	if err == nil {
+		s.hopkiwItems(rows, archives)
+	}
+	return err
 }
 
 // HopkiwSets are the sections of a configuration as sets.

@@ -179,7 +179,7 @@ func free(name string, taken func(string) bool) string {
 
 // Named gives sets the names that they have in the catalog, or that are free, and returns a config file of all known vaults and of
 // the sets that are not known; so that a configuration of another program can be run as it is. The sets are recorded, unless db is
-// nil or record is not set.
+// nil or record is not set; one that is new begins with what the catalog knows that the program had stored of it, and that is recorded in any case.
 func Named(ctx context.Context, db *catalog.DB, sets []Set, known Known, now time.Time, rand io.Reader, record bool) (config string, err error) {
 	var all []catalog.Set
 	if db != nil {
@@ -191,7 +191,12 @@ func Named(ctx context.Context, db *catalog.DB, sets []Set, known Known, now tim
 	used := map[string]bool{}
 	for i := range sets {
 		mine := r.name(&sets[i], all, used)
-		if db == nil || !record {
+		if db != nil && mine.ID == "" {
+			if err := sets[i].hopkiwFill(ctx, db); err != nil {
+				return "", err
+			}
+		}
+		if db == nil || !record && len(sets[i].Items) == 0 {
 			continue
 		}
 		if _, _, err := r.set(ctx, &sets[i], mine); err != nil {
