@@ -48,9 +48,11 @@ const pySection = "default"
 func readGlacierBackupPy(ctx context.Context, files []string, o Options) (Found, error) {
 	var f Found
 	var s pyState
+	had := false
 	for _, file := range files {
 		kind, err := sortOf(file)
 		if err == nil && kind == sortPickle {
+			had = true
 			err = s.readPickle(file, o.Zone, &f)
 		} else if err == nil {
 			err = s.readConfig(file)
@@ -58,6 +60,9 @@ func readGlacierBackupPy(ctx context.Context, files []string, o Options) (Found,
 		if err != nil {
 			return f, err
 		}
+	}
+	if !had {
+		f.notice("a configuration alone does not say which directories there are: give backup.db too")
 	}
 	for _, dir := range slices.Sorted(maps.Keys(s.archive)) {
 		a := s.archive[dir]

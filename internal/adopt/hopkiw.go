@@ -84,16 +84,16 @@ func readHopkiw(ctx context.Context, files []string, o Options) (Found, error) {
 		return f, err
 	}
 	f.Sets = sets
-	for i := range f.Sets {
-		mine, before := rows, f.Archives
-		if o.archives != nil { // of an earlier adoption, without the configuration or with another
-			known, archives, err := hopkiwKnown(ctx, f.Sets[i].Vault, o.archives)
-			if err != nil {
-				return f, err
-			}
-			mine, before = slices.Concat(rows, known), slices.Concat(f.Archives, archives)
+	before := f.Archives
+	if o.archives != nil && len(sets) > 0 { // of an earlier adoption, without the configuration or with another
+		known, archives, err := hopkiwKnown(ctx, sets[0].Vault, o.archives) // which has one vault
+		if err != nil {
+			return f, err
 		}
-		f.Sets[i].hopkiwItems(mine, before)
+		rows, before = slices.Concat(rows, known), slices.Concat(before, archives)
+	}
+	for i := range f.Sets {
+		f.Sets[i].hopkiwItems(rows, before)
 	}
 	return f, nil
 }
@@ -122,15 +122,46 @@ func hopkiwKnown(ctx context.Context, vault string, each func(context.Context, s
 	return rows, archives, err
 }
 
-// hopkiwFill finds the items of a set that is new among what the catalog knows.
-func (s *Set) hopkiwFill(ctx context.Context, db *catalog.DB) error {
-	rows, archives, err := hopkiwKnown(ctx, s.Vault, func(ctx context.Context, vault string, fn func(catalog.ArchiveRecord) error) error {
-		return db.FindArchives(ctx, vault, nil, fn)
-	})
-	if err == nil {
-		s.hopkiwItems(rows, archives)
+// hopkiwUploads are the uploads that the catalog knows of vaults, by the paths that were uploaded and by their directories.
+type hopkiwUploads struct {
+	db     *catalog.DB
+	vaults map[string]map[string][]hopkiwUpload
+}
+
+type hopkiwUpload struct {
+	row     hopkiwRow
+	archive catalog.ArchiveRecord
+}
+
+// fill finds the items of a set that is new.
+func (u *hopkiwUploads) fill(ctx context.Context, s *Set) error {
+	if _, known := u.vaults[s.Vault]; !known {
+		rows, archives, err := hopkiwKnown(ctx, s.Vault, func(ctx context.Context, vault string, fn func(catalog.ArchiveRecord) error) error {
+			return u.db.FindArchives(ctx, vault, nil, fn)
+		})
+		if err != nil {
+			return err
+		}
+		paths := map[string][]hopkiwUpload{}
+		for i := range rows {
+			p := filepath.Clean(rows[i].path)
+			paths[p] = append(paths[p], hopkiwUpload{rows[i], archives[i]})
+			paths[filepath.Dir(p)+"/"] = append(paths[filepath.Dir(p)+"/"], hopkiwUpload{rows[i], archives[i]})
+		}
+		if u.vaults == nil {
+			u.vaults = map[string]map[string][]hopkiwUpload{}
+		}
+		u.vaults[s.Vault] = paths
 	}
-	return err
+	var rows []hopkiwRow
+	var archives []catalog.ArchiveRecord
+	for _, p := range []string{s.Path, s.Path + "/"} {
+		for _, up := range u.vaults[s.Vault][p] {
+			rows, archives = append(rows, up.row), append(archives, up.archive)
+		}
+	}
+	s.hopkiwItems(rows, archives)
+	return nil
 }
 
 // HopkiwSets are the sections of a configuration as sets.

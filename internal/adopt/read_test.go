@@ -155,6 +155,14 @@ func TestSNSCommands(t *testing.T) {
 	}
 }
 
+// TestConfigurationAlone: glacier-backup.py's says nothing of directories, which is told.
+func TestConfigurationAlone(t *testing.T) {
+	f, err := read(t, "glacier-backup.py", "glacier-backup-py.ini")
+	if err != nil || len(f.Notices) != 1 || !strings.Contains(f.Notices[0], "give backup.db too") {
+		t.Errorf("%+v, %v", f, err)
+	}
+}
+
 // TestSNSSections: [SNS] counts where there is no section of a topic.
 func TestSNSSections(t *testing.T) {
 	for text, want := range map[string][]string{

@@ -189,10 +189,11 @@ func Named(ctx context.Context, db *catalog.DB, sets []Set, known Known, now tim
 	}
 	r := recorder{db: db, known: known, now: now, rand: rand}
 	used := map[string]bool{}
+	uploads := hopkiwUploads{db: db}
 	for i := range sets {
 		mine := r.name(&sets[i], all, used)
 		if db != nil && mine.ID == "" {
-			if err := sets[i].hopkiwFill(ctx, db); err != nil {
+			if err := uploads.fill(ctx, &sets[i]); err != nil {
 				return "", err
 			}
 		}
