@@ -38,6 +38,26 @@ func TestComingFrom(t *testing.T) {
 	}
 }
 
+// TestGlacierGet: archives whose names are one path, or of which one would be another's directory, or that no file system takes, are all got.
+func TestGlacierGet(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("L", 900)
+	runPage(t, `<!-- needs python3 -->
+<!-- setup
+mkdir -p .config/firn
+printf '[vault.v]\nurl = "glacier://us-east-1/v"\n' >.config/firn/config.toml
+firn vault create v
+for n in a a/b a/b/c x/y x /x/y ../x/y x .. / dup dup `+long+"1 "+long+`2; do echo "$n" | firn archive upload v - --name "$n"; done
+-->
+<!-- clock 2026-11-03T00:00:00Z -->
+| what | Without Firn |
+|---|---|
+| all of them | `+"`python3 $DOCS/howto/glacier-get.py us-east-1 v got >printed; test $(find got -type f \\| wc -l) = 14; test $(wc -l <printed) = 14`"+` |
+| again, nothing is asked for | `+"`python3 $DOCS/howto/glacier-get.py us-east-1 v got \\| sort >again; sort printed \\| cmp - again`"+` |
+| what they hold | `+"`for n in a a/b a/b/c x/y x /x/y ../x/y x .. / dup dup "+long+"1 "+long+"2; do echo \"$n\"; done \\| sort >want; find got -type f -exec cat {} + \\| sort \\| cmp - want`"+` |
+`)
+}
+
 func runPage(t *testing.T, text string) {
 	sns := "AWS_ENDPOINT_URL_SNS=http://127.0.0.1:9" // nobody
 	if m := regexp.MustCompile(`(?m)^<!-- needs (.*) -->$`).FindStringSubmatch(text); m != nil {

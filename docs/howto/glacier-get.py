@@ -7,7 +7,7 @@ It asks for the vault's inventory, then for the archives, and waits: hours, with
 run again: files that are there and whole are kept, and jobs that run are found again. Names come from the descriptions:
 of mt-aws-glacier and of Firn's mirrors (mt2, with the time of change), of Firn's sets (SET-SNAPSHOT-PART.tar.zst.age and
 so on), else the description itself. Of several archives of one name the newest has it, older ones have their id added.
-Nothing is written outside of DIRECTORY.
+Nothing is written outside of DIRECTORY. For each archive its file and its id are printed.
 """
 import base64, binascii, calendar, json, os, sys, time, urllib.parse
 import boto3
@@ -35,9 +35,24 @@ def named(a):
     return urllib.parse.unquote(d) or a["ArchiveId"], when
 
 
-def inside(directory, name):
-    parts = [p for p in name.split("/") if p not in ("", ".", "..")]
-    return os.path.join(directory, *parts or ["archive"])
+def inside(directory, name, mark=""):
+    """A path below directory, which any file system takes."""
+    name = name.encode("utf-8", "replace").decode().replace("\0", "_")
+    parts = [p for p in name.split("/") if p not in ("", ".", "..")] or ["archive"]
+    if mark:
+        parts = ["_".join(parts).encode()[:90].decode(errors="ignore") + mark]
+    return os.path.join(directory, *(p if len(p.encode()) < 250 else p[:60] for p in parts))
+
+
+def place(directory, name, key, files, dirs):
+    """The path of an archive: a file is no directory of another, and no two are one file."""
+    path = inside(directory, name)
+    above = [path[:i] for i in range(len(directory) + 1, len(path)) if path[i] == "/"]
+    if path in files or path in dirs or files.intersection(above):
+        path, above = inside(directory, name, "~" + key), [directory]
+    files.add(path)
+    dirs.update(above)
+    return path
 
 
 def jobs(client, vault):
@@ -92,18 +107,19 @@ def main(region, vault, directory):
     client = boto3.client("glacier", region_name=region, endpoint_url=os.environ.get("AWS_ENDPOINT_URL_GLACIER"))
     [(_, job)] = ready(client, vault, {None: {}}, 60)
     inventory = json.load(client.get_job_output(accountId="-", vaultName=vault, jobId=job)["body"])
-    wanted, taken = {}, set()
+    wanted, files, dirs = {}, set(), set()
     for a in sorted(inventory["ArchiveList"], key=lambda a: (a["CreationDate"], a["ArchiveId"]), reverse=True):
         name, a["When"] = named(a)
-        a["Path"] = inside(directory, name if name not in taken else name + "~" + a["ArchiveId"])
-        taken.add(name)
-        if not same(a["Path"], a):
+        a["Path"] = place(directory, name, a["ArchiveId"], files, dirs)
+        if same(a["Path"], a):
+            print(a["Path"], a["ArchiveId"], sep="\t")
+        else:
             wanted[a["ArchiveId"]] = a
     for a, job in ready(client, vault, wanted, 60):
         fetch(client, vault, job, a, a["Path"])
         if a["When"] is not None:
             os.utime(a["Path"], (a["When"], a["When"]))
-        print(a["Path"])
+        print(a["Path"], a["ArchiveId"], sep="\t", flush=True)
 
 
 if __name__ == "__main__":
