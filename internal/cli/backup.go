@@ -61,7 +61,7 @@ run has stored is not stored again: the same command goes on.`,
 	fs.BoolVar(&f.local, "local", false, "make a local snapshot only, of a set with keep-local, and give up those that are older than that")
 	fs.BoolVar(&f.full, "full", false, "store everything, as the first snapshot of a new chain")
 	fs.BoolVar(&f.checksum, "checksum", false, "read and hash every file, whatever its size and times say")
-	fs.BoolVar(&f.allowEmpty, "allow-empty", false, "back up a directory that is empty now and was not at the last snapshot")
+	fs.BoolVar(&f.allowEmpty, "allow-empty", false, "believe that a directory is meant to be empty, or to have lost most of its files")
 	fs.BoolVar(&f.force, "force", false, "back up although the set's min-interval is not over")
 	fs.BoolVar(&f.startOver, "start-over", false, startOverText)
 	fs.StringVarP(&f.dryRun, "dry-run", "n", "", "say what would be done; `full`: read, compress and encrypt it all too; nothing is sent or recorded")

@@ -87,7 +87,7 @@ func (c *command) backupItems(ctx context.Context, a *app.App, t app.Target, f b
 	warn := func(path, reason string) { c.warn("/%s: %s", path, reason) }
 	o := items.Options{
 		Items: s.items, Path: set.Path, Exclude: set.Exclude, Once: set.Store == config.StoreOnce, Replace: set.Replace, Checksum: set.Checksum,
-		DryRun: dry, MinInterval: interval, Names: app.OwnerNames(), Skip: a.OwnPath(t.Set.Vault),
+		AllowShrunk: f.allowEmpty, DryRun: dry, MinInterval: interval, Names: app.OwnerNames(), Skip: a.OwnPath(t.Set.Vault),
 		Files: set.What == "" || set.What == config.WhatBoth || set.What == config.WhatFiles,
 		Dirs:  set.What == "" || set.What == config.WhatBoth || set.What == config.WhatDirs,
 		Tree: func(full string) (items.Tree, error) {
@@ -126,6 +126,9 @@ func (c *command) backupItems(ctx context.Context, a *app.App, t app.Target, f b
 	summary := itemsSummary(t.Set.Name, res, dry, c)
 	if err == nil || failure.KindOf(err) == failure.Partial {
 		c.tell(progress.Event{Kind: progress.Summary, Set: t.Set.Name, Snapshot: res.Run.ID, Text: summary, Data: itemsJSON(t, res, dry)})
+		if res.Worse > 0 && !f.allowEmpty {
+			c.hint("look at what is stored now; --allow-empty deletes the older archives of directories that are meant to have less in them")
+		}
 	}
 	return errors.Join(err, s.close(ctx, c, err, summary))
 }
@@ -172,6 +175,9 @@ func itemsSummary(set string, r items.Result, dry bool, c *command) string {
 	if r.Young > 0 {
 		text += fmt.Sprintf("; %s kept until the vault's minimum storage duration is over", plural(r.Young, "older archive"))
 	}
+	if r.Worse > 0 {
+		text += fmt.Sprintf("; %s kept since what is stored now has less in it", plural(r.Worse, "older archive"))
+	}
 	text += foundText(r.Known)
 	if r.Bad > 0 {
 		text += "; " + plural(r.Bad, "problem")
@@ -193,6 +199,7 @@ type jsonItems struct {
 	Sent      int64      `json:"sent"`
 	Deleted   int64      `json:"deleted"`
 	Kept      int64      `json:"kept"` // older archives that are too young to be deleted
+	Fuller    int64      `json:"fuller"`
 	TooEarly  int64      `json:"too_early"`
 	Problems  int64      `json:"problems"`
 }
@@ -207,7 +214,7 @@ type jsonItem struct {
 
 func itemsJSON(t app.Target, r items.Result, dry bool) jsonItems {
 	j := jsonItems{Set: t.Set.Name, SetID: t.Set.ID, Vault: t.Set.Vault, Run: r.Run.ID, DryRun: dry, Items: r.Items, Unchanged: r.Unchanged,
-		Uploads: []jsonItem{}, Stored: r.Stored, Sent: r.Sent, Deleted: r.Deleted, Kept: r.Young, TooEarly: r.TooEarly, Problems: r.Bad}
+		Uploads: []jsonItem{}, Stored: r.Stored, Sent: r.Sent, Deleted: r.Deleted, Kept: r.Young, Fuller: r.Worse, TooEarly: r.TooEarly, Problems: r.Bad}
 	for _, u := range r.Upload {
 		j.Uploads = append(j.Uploads, jsonItem{jsonPath: pathJSON(u.Name), Why: u.Why, Size: u.Size})
 	}
@@ -252,6 +259,13 @@ func (w *itemsWatcher) Problem(p snapshot.Problem) {
 
 func (w *itemsWatcher) Notice(p snapshot.Problem) {
 	w.tell.Tell(progress.Event{Kind: progress.Notice, Path: p.Path, Text: p.Path + " is left out: " + p.Reason})
+}
+
+func (w *itemsWatcher) Kept(path, reason string) {
+	if w.log != nil {
+		w.log.Warn("kept", "path", path, "reason", reason)
+	}
+	w.c.warn("%s: its older archive is kept: %s", shown(path), reason)
 }
 
 // plan tells of what would be stored.

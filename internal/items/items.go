@@ -43,6 +43,7 @@ type Options struct {
 	Once        bool          // an item that is stored is not looked at again
 	Replace     bool          // archives of which there is a newer version are deleted, once they are old enough
 	Early       bool          // also before the vault's minimum storage duration is over
+	AllowShrunk bool          // also of a directory that has lost most of its files since
 	Checksum    bool          // read everything, whatever the metadata say
 	DryRun      bool          // Items.Catalog and Items.Store may be nil then
 	MinInterval time.Duration // an item is not stored again sooner than this after its last version; 0: whenever it has changed
@@ -64,6 +65,7 @@ type Observer interface {
 	Deleted(i catalog.Item)
 	Problem(p snapshot.Problem)
 	Notice(p snapshot.Problem) // of what is left out
+	Kept(path, reason string)  // an older archive that would be replaced, as what is stored since has less in it
 }
 
 // Candidate is an item that is to be looked at.
@@ -95,6 +97,7 @@ type Result struct {
 	Sent    int64
 	Deleted int64
 	Young   int64 // archives that go once they are old enough
+	Worse   int64 // archives that are kept since what replaced them has less in it
 	itemstore.Problems
 }
 
@@ -143,10 +146,17 @@ func Run(ctx context.Context, o Options) (Result, error) {
 		err = errors.Join(err, eerr)
 	}
 	if err == nil && o.Replace && !o.DryRun {
-		r.res.Young, err = r.s.Delete(ctx, o.Early, func(i catalog.Item) {
-			r.res.Deleted++
-			r.o.Observe.Deleted(i)
-		}, r.problem)
+		r.res.Young, err = r.s.Delete(ctx, itemstore.Deleting{
+			Early: o.Early, Shrunk: o.AllowShrunk, Failed: r.problem,
+			Deleted: func(i catalog.Item) {
+				r.res.Deleted++
+				r.o.Observe.Deleted(i)
+			},
+			Kept: func(path, reason string) {
+				r.res.Worse++
+				r.o.Observe.Kept(path, reason)
+			},
+		})
 	}
 	if err == nil && r.res.Bad > 0 {
 		err = failure.Errorf(failure.Partial, "%s could not be dealt with; the first: %s", units.Count(r.res.Bad, "item"), r.res.First())
@@ -404,3 +414,4 @@ func (silent) Stored(catalog.Item, string) {}
 func (silent) Deleted(catalog.Item)        {}
 func (silent) Problem(snapshot.Problem)    {}
 func (silent) Notice(snapshot.Problem)     {}
+func (silent) Kept(string, string)         {}

@@ -29,14 +29,17 @@ func (r *run) commit(ctx context.Context) error {
 	for _, c := range r.gone {
 		gone[c.Path] = true
 	}
-	_, err = r.s.Delete(ctx, r.o.Early, func(i catalog.Item) {
-		r.res.Deleted++
-		c := Change{Kind: Old, Path: i.Path, Size: i.Plain, Archive: i.Archive.Archive}
-		if gone[i.Path] {
-			c.Kind = Gone
-		}
-		r.o.Observe.Deleted(c)
-	}, r.problem)
+	_, err = r.s.Delete(ctx, itemstore.Deleting{
+		Early: r.o.Early, Failed: r.problem, Kept: func(string, string) {},
+		Deleted: func(i catalog.Item) {
+			r.res.Deleted++
+			c := Change{Kind: Old, Path: i.Path, Size: i.Plain, Archive: i.Archive.Archive}
+			if gone[i.Path] {
+				c.Kind = Gone
+			}
+			r.o.Observe.Deleted(c)
+		},
+	})
 	return err
 }
 
