@@ -145,6 +145,10 @@ func (r *run) file(ctx context.Context, group *errgroup.Group, buffers *sync.Poo
 	}
 	r.count(*old, false)
 	c.Kind = Changed
+	if old.Mounted && !r.o.AllowShrunk {
+		c.was = old.Mount
+		_, c.hides = r.unmounted(Change{Path: rel, mount: c.was})
+	}
 	state := itemstore.FileState(&e, r.o.Items.Wall())
 	switch {
 	case !old.Deleted.IsZero():
@@ -270,6 +274,11 @@ func (r *run) remember(ctx context.Context, all bool) error {
 func (r *run) upload(c Change) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if c.hides && c.Kind == Changed {
+		c.mount = c.was
+		r.hidden = append(r.hidden, c)
+		return
+	}
 	r.res.Upload = append(r.res.Upload, c)
 }
 

@@ -57,7 +57,7 @@ func (r *run) judge(ctx context.Context) error {
 	if top := r.dirs[""]; top != nil && r.res.Files == 0 && top.known > 0 && len(r.blind) == 0 && !r.o.AllowShrunk {
 		return failure.Errorf(failure.Failed, "%s: %w: %s stored of it, and it has none", r.o.Dir, ErrEmptied, units.Count(top.known, "file"))
 	}
-	if len(r.gone) > 0 && !r.o.AllowShrunk {
+	if len(r.gone)+len(r.hidden) > 0 && !r.o.AllowShrunk {
 		r.withhold()
 	}
 	for _, c := range r.gone {
@@ -121,25 +121,33 @@ func (r *run) withhold() {
 	}
 	kept := r.gone[:0]
 	unmounted := map[string]*Withheld{}
+	asleep := func(c Change) bool {
+		dir, is := r.unmounted(c)
+		if !is {
+			return false
+		}
+		w := unmounted[dir]
+		if w == nil {
+			w = &Withheld{Dir: dir, Reason: "the file system that its files were on is not mounted"}
+			if t := r.dirs[dir]; t != nil {
+				w.Known = t.known
+			}
+			unmounted[dir] = w
+		}
+		w.Files++
+		return true
+	}
+	for _, c := range r.hidden {
+		asleep(c)
+	}
 	used := map[string]bool{}
 	for _, c := range r.gone {
 		if dir, is := r.within(why, c.Path); is {
 			used[dir] = true
 			continue
 		}
-		if c.mounted {
-			if dir, is := r.unmounted(c); is {
-				w := unmounted[dir]
-				if w == nil {
-					w = &Withheld{Dir: dir, Reason: "the file system that its files were on is not mounted"}
-					if t := r.dirs[dir]; t != nil {
-						w.Known = t.known
-					}
-					unmounted[dir] = w
-				}
-				w.Files++
-				continue
-			}
+		if c.mounted && asleep(c) {
+			continue
 		}
 		kept = append(kept, c)
 	}

@@ -62,6 +62,8 @@ type Change struct {
 	mount   string // where what the file lies on is mounted, or lay; empty: it is the mount of the set's directory, or not known
 	mounted bool   // of what is gone: it lay on something that was mounted
 	lost    bool   // of what is gone: so is its archive
+	hides   bool   // of what is there: another file of that name is stored, which lay on something that is not mounted
+	was     string // mounted there
 }
 
 // Observer is told what happens. Read, Stored and Problem come from several goroutines.
@@ -113,6 +115,7 @@ type run struct {
 
 	found  []catalog.Item // what the vault has and the catalog does not know; only where nothing is done
 	gone   []Change
+	hidden []Change          // by other files of the same names
 	blind  []string          // relative paths below which nothing is known
 	dirs   map[string]*tally // by relative path
 	bands  map[string]place  // of directories that are there, by relative path

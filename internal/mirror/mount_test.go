@@ -203,3 +203,61 @@ func TestPathTooLongToAskFor(t *testing.T) {
 		t.Fatalf("%v, %+v", err, res)
 	}
 }
+
+// What lies below a mount that is gone is not a newer version of what was on it.
+func TestFilesBelowAMount(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false)
+	for _, n := range []string{"1", "2", "3", "4", "mnt/a", "mnt/b"} {
+		w.Write(n, "of the set's file system: "+n)
+	}
+	other := filepath.Join(w.Base, "other")
+	must(t, os.MkdirAll(filepath.Join(other, "nest"), 0o755))
+	must(t, os.WriteFile(filepath.Join(other, "a"), []byte("mounted"), 0o644))
+	must(t, os.WriteFile(filepath.Join(other, "b"), []byte("of the set's file system: mnt/B"), 0o644)) // as large
+	must(t, os.WriteFile(filepath.Join(other, "nest/n"), []byte("below the inner one"), 0o644))
+	inner := filepath.Join(w.Base, "inner")
+	must(t, os.MkdirAll(inner, 0o755))
+	must(t, os.WriteFile(filepath.Join(inner, "n"), []byte("inner"), 0o644))
+	mnt := filepath.Join(w.Dir, "mnt")
+	mount := func() {
+		if err := syscall.Mount(other, mnt, "", syscall.MS_BIND, ""); err != nil {
+			mustrun.Skip(t, "cannot mount: "+err.Error())
+		}
+		must(t, syscall.Mount(inner, filepath.Join(mnt, "nest"), "", syscall.MS_BIND, ""))
+	}
+	t.Cleanup(func() {
+		for syscall.Unmount(filepath.Join(mnt, "nest"), 0) == nil || syscall.Unmount(mnt, 0) == nil {
+		}
+	})
+	mount()
+	res, err := w.run(w.Vault)
+	must(t, err)
+	if res.Stored != 7 {
+		t.Fatalf("%+v", res)
+	}
+	for _, step := range []struct {
+		dir    string
+		hidden int64
+	}{{"mnt/nest", 1}, {"mnt", 3}} {
+		must(t, syscall.Unmount(filepath.Join(w.Dir, step.dir), 0))
+		res, err = w.run(w.Vault)
+		var files int64
+		for _, h := range res.Withheld {
+			files += h.Files
+		}
+		if failure.KindOf(err) != failure.Partial || res.Stored+res.Deleted != 0 || files != step.hidden {
+			t.Fatalf("%v, %+v", err, res)
+		}
+	}
+	mount()
+	if res, err = w.run(w.Vault); err != nil || res.Stored+res.Deleted != 0 {
+		t.Fatalf("%v, %+v", err, res)
+	}
+	// It is meant so.
+	must(t, syscall.Unmount(filepath.Join(mnt, "nest"), 0))
+	must(t, syscall.Unmount(mnt, 0))
+	if res, err = w.run(w.Vault, func(o *mirror.Options) { o.AllowShrunk = true }); err != nil || res.Stored != 2 || res.Deleted != 3 {
+		t.Fatalf("%v, %+v", err, res)
+	}
+}
