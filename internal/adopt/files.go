@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/firn-backup/firn/internal/failure"
 )
@@ -49,9 +50,9 @@ func isEmpty(file string) bool {
 	return err == nil && info.Mode().IsRegular() && info.Size() == 0
 }
 
-// readSmall reads a file of at most so many bytes.
+// readSmall reads a file of at most so many bytes; it may be a pipe that has its writer, as a shell's <(…) has.
 func readSmall(file string, most int64) ([]byte, error) {
-	f, err := os.Open(file)
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0) // of a pipe that nobody writes into there is nothing to wait for
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, failure.Errorf(failure.NotFound, "there is no file %s", file)

@@ -4,10 +4,14 @@ import (
 	"context"
 	"crypto/sha256"
 	"database/sql"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/firn-backup/firn/internal/failure"
 )
@@ -102,5 +106,29 @@ func TestInterrupted(t *testing.T) {
 	}
 	if left, err := os.ReadDir(scratch); err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// TestConfigurationFromAPipe: one that a program writes into is read, and one that none does is not waited for.
+func TestConfigurationFromAPipe(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "pipe")
+	if err := unix.Mkfifo(name, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadHopkiwConfig(name); failure.KindOf(err) != failure.Usage {
+		t.Errorf("nobody writes: %v", err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	_, err = w.WriteString("[main]\nvault_name=v\n[/x]\nupload_files=yes\n")
+	if err := errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	c, err := ReadHopkiwConfig(fmt.Sprintf("/dev/fd/%d", r.Fd()))
+	if err != nil || c.Vault != "v" || len(c.Paths) != 1 {
+		t.Errorf("%+v, %v", c, err)
 	}
 }
