@@ -275,7 +275,7 @@ func (r *run) upload(c Change) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if c.hides && c.Kind == Changed {
-		c.mount = c.was
+		c.mount, c.mounted = c.was, true
 		r.hidden = append(r.hidden, c)
 		return
 	}
@@ -291,6 +291,6 @@ func (r *run) missing(i catalog.Item) {
 	}
 	r.count(i, true)
 	c := r.deletion(Gone, i)
-	c.mount, c.mounted, c.lost = i.Mount, i.Mounted, !i.Deleted.IsZero()
+	c.mount, c.mounted, c.bare, c.lost = i.Mount, i.Mounted, i.Bare, !i.Deleted.IsZero()
 	r.gone = append(r.gone, c)
 }

@@ -108,12 +108,15 @@ func (r *run) withhold() {
 		t := r.dirs[dir]
 		// Whether a file that the catalog knows by its archive only lay on something that is not mounted is not known either.
 		unseen := t.unseen > 0 && t.gone == t.known
-		if t.gone*2 <= t.known || dir != "" && t.known < fewFiles && !unseen {
+		empty := t.gone == t.known && r.mountPoint(dir)
+		if t.gone*2 <= t.known || dir != "" && t.known < fewFiles && !unseen && !empty {
 			continue
 		}
 		w := Withheld{Dir: dir, Files: t.gone, Known: t.known, Reason: "more than half of its files are not there"}
 		if _, there := r.bands[dir]; !there && dir != "" {
 			w.Reason = "it is not there"
+		} else if empty {
+			w.Reason = "what is mounted there has none of its files"
 		} else if unseen {
 			w.Reason = "none of its files is there, and they were not seen here before"
 		}
@@ -122,13 +125,13 @@ func (r *run) withhold() {
 	kept := r.gone[:0]
 	unmounted := map[string]*Withheld{}
 	asleep := func(c Change) bool {
-		dir, is := r.unmounted(c)
-		if !is {
+		dir, reason := r.elsewhere(c)
+		if reason == "" {
 			return false
 		}
 		w := unmounted[dir]
 		if w == nil {
-			w = &Withheld{Dir: dir, Reason: "the file system that its files were on is not mounted"}
+			w = &Withheld{Dir: dir, Reason: reason}
 			if t := r.dirs[dir]; t != nil {
 				w.Known = t.known
 			}
@@ -146,7 +149,7 @@ func (r *run) withhold() {
 			used[dir] = true
 			continue
 		}
-		if c.mounted && asleep(c) {
+		if asleep(c) {
 			continue
 		}
 		kept = append(kept, c)
@@ -201,6 +204,26 @@ func (r *run) unmounted(c Change) (string, bool) {
 	here, there := r.bands[c.mount]
 	_, above := r.nearest(c.mount)
 	return dir, !there || here == above
+}
+
+// elsewhere says why what a missing file lay on is not what is there now, and the innermost directory around it that is there. No reason: it is
+// what is there, or that is not known.
+func (r *run) elsewhere(c Change) (dir, reason string) {
+	dir, not := r.unmounted(c)
+	switch {
+	case not && c.mounted:
+		return dir, "the file system that its files were on is not mounted"
+	case c.bare, c.mounted && c.mount == "", r.mount(c.Path) == c.mount:
+		return dir, ""
+	}
+	return dir, "something is mounted over what its files were on"
+}
+
+// mountPoint says whether something is mounted at a directory below the set's.
+func (r *run) mountPoint(dir string) bool {
+	here, there := r.bands[dir]
+	_, above := r.nearest(dir)
+	return there && dir != "" && here != above
 }
 
 // place is what a directory lies on: a device, and the mount, by which a directory of the same device that is mounted elsewhere is told from

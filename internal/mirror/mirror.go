@@ -60,7 +60,8 @@ type Change struct {
 	Due time.Time
 
 	mount   string // where what the file lies on is mounted, or lay; empty: it is the mount of the set's directory, or not known
-	mounted bool   // of what is gone: it lay on something that was mounted
+	mounted bool   // of what is gone or hidden: it lay on something that was mounted
+	bare    bool   // of what is gone: it was never met, so that what it lay on is not known
 	lost    bool   // of what is gone: so is its archive
 	hides   bool   // of what is there: another file of that name is stored, which lay on something that is not mounted
 	was     string // mounted there
