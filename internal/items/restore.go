@@ -418,18 +418,20 @@ func (r *restorer) one(ctx context.Context, desk *retrieval.Desk, rt coldstore.R
 }
 
 func (r *restorer) fetch(ctx context.Context, desk *retrieval.Desk, rt coldstore.Retrieval, w wanted) error {
-	var in io.Reader = strings.NewReader("")
-	if w.Archive.Archive != "" {
-		rc, err := desk.OpenWhole(ctx, rt, w.Archive.Size, w.Archive.TreeHash, w.Compress, w.Encrypt)
-		if err != nil {
-			return err
+	open := func() (io.ReadCloser, error) {
+		if w.Archive.Archive == "" {
+			return io.NopCloser(strings.NewReader("")), nil
 		}
-		defer rc.Close()
-		in = rc
+		return desk.OpenWhole(ctx, rt, w.Archive.Size, w.Archive.TreeHash, w.Compress, w.Encrypt)
 	}
 	if w.Dir {
-		return r.untar(ctx, in, w)
+		return r.directory(ctx, open, w)
 	}
+	in, err := open()
+	if err != nil {
+		return err
+	}
+	defer in.Close()
 	return r.file(in, w)
 }
 

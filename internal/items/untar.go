@@ -16,8 +16,30 @@ import (
 	"github.com/firn-backup/firn/internal/snapshot"
 )
 
-// untar extracts the tar stream of a directory, below the item's own path.
-func (r *restorer) untar(ctx context.Context, in io.Reader, w wanted) error {
+// links are hard links that are asked for, by the member that they lead to, which is not: it comes before them in the stream.
+type links map[string][]snapshot.Entry
+
+// directory restores a directory from its archive, or the paths of it that are asked for. Where links among these lead to what is not, the
+// archive is read once more for what they lead to.
+func (r *restorer) directory(ctx context.Context, open func() (io.ReadCloser, error), w wanted) error {
+	late := links{}
+	read := func(again bool) error {
+		in, err := open()
+		if err != nil {
+			return err
+		}
+		defer in.Close()
+		return r.untar(ctx, in, w, late, again)
+	}
+	err := read(false)
+	if len(late) == 0 || ctx.Err() != nil || err != nil && (extract.Fatal(err) || isStream(err) || failure.KindOf(err) == failure.Damaged) {
+		return err
+	}
+	return errors.Join(err, read(true))
+}
+
+// untar extracts the tar stream of a directory, below the item's own path. again: only what the links lead to that were met before.
+func (r *restorer) untar(ctx context.Context, in io.Reader, w wanted, late links, again bool) error {
 	t := tar.NewReader(in)
 	var base *rebase
 	var dirs []snapshot.Entry
@@ -50,6 +72,15 @@ func (r *restorer) untar(ctx context.Context, in io.Reader, w wanted) error {
 			bad(h.Name, err)
 			continue
 		}
+		if again && e.Type != snapshot.Dir {
+			if err := late.restore(r, e, h, t); err != nil && !errors.Is(err, extract.ErrMetadata) {
+				if extract.Fatal(err) || isStream(err) {
+					return damagedTar(err)
+				}
+				bad(h.Name, err)
+			}
+			continue
+		}
 		if !within(e.Path, w.under) {
 			continue
 		}
@@ -58,6 +89,10 @@ func (r *restorer) untar(ctx context.Context, in io.Reader, w wanted) error {
 			continue
 		}
 		e.Path = target
+		if to := strings.Trim(h.Linkname, "/"); h.Typeflag == tar.TypeLink && !within(to, w.under) {
+			late[to] = append(late[to], e)
+			continue
+		}
 		if e.Type == snapshot.Dir {
 			dirs = append(dirs, e)
 		}
@@ -66,6 +101,11 @@ func (r *restorer) untar(ctx context.Context, in io.Reader, w wanted) error {
 				return damagedTar(err)
 			}
 			bad(h.Name, err)
+		}
+	}
+	if again {
+		for to, names := range late {
+			bad(names[0].Path, fmt.Errorf("%s, which it is a link to, is not in the archive", to))
 		}
 	}
 	for _, d := range slices.Backward(dirs) {
@@ -78,6 +118,24 @@ func (r *restorer) untar(ctx context.Context, in io.Reader, w wanted) error {
 		return fmt.Errorf("what was extracted of it is not to be trusted: %w", err)
 	}
 	return first
+}
+
+// restore writes a member under the names of the links to it.
+func (l links) restore(r *restorer, e snapshot.Entry, h *tar.Header, in io.Reader) error {
+	names := l[e.Path]
+	if len(names) == 0 || h.Typeflag == tar.TypeLink {
+		return nil
+	}
+	delete(l, e.Path)
+	e.Path = names[0].Path
+	err := r.member(&e, h, in)
+	for k := range names[1:] {
+		if err != nil && !errors.Is(err, extract.ErrMetadata) {
+			break
+		}
+		err = r.root.HardLink(names[0].Path, &names[k+1])
+	}
+	return err
 }
 
 // rebase gives the members of a tar the names that the item's own have: other programs made tars of absolute paths, whose first member is the
