@@ -115,6 +115,9 @@ func (c *command) restoreStream(ctx context.Context, a *app.App, set catalog.Set
 	}
 	so := restore.StreamOptions{Options: o}
 	chain, err := restore.StreamChain(ctx, o.Catalog, snap.ID)
+	if failure.KindOf(err) == failure.Damaged {
+		return withHint(err, "firn snapshots %s lists older ones; firn restore %s@DATE restores as of a date", set.Name, set.Name)
+	}
 	if err != nil {
 		return err
 	}
